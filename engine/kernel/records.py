@@ -1,0 +1,386 @@
+"""Every record of the kernel: what enters, what leaves, and the whole state in between.
+
+Law 1: an event and an order are 64 bytes each, one cache line.
+Law 2: the kernel's state is one block of memory, the arena; tables are found by offsets inside it, so
+       snapshot = bytes, restore = bytes, at any address.
+Law 3: quantities and positions are whole lots (int64), prices and cash float64, times ns UTC (int64).
+
+The arena begins with Ctx (what a strategy sees), then Kernel (header), then the tables.
+"""
+
+from typing import Annotated
+
+from engine.kernel.layout import F8, I1, I4, I8, U1, U2, U4, Array, Behind, Pointer, Record, Table
+
+
+class Event(Record):
+    """One immutable event; the body (bytes 24 to 63) is overlaid per kind. The kernel reads this overlay.
+
+    `ts` is when it became knowable at the source (a bar carries its close time), `recv` when we received it.
+    """
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+    kind: Annotated[int, "u1", 16]
+    code: Annotated[int, "u1", 17]
+    source: Annotated[int, "u2", 18]
+    instrument: Annotated[int, "u4", 20]
+    # BAR
+    open: Annotated[float, "f8", 24]
+    high: Annotated[float, "f8", 32]
+    low: Annotated[float, "f8", 40]
+    close: Annotated[float, "f8", 48]
+    volume: Annotated[float, "f8", 56]
+    # QUOTE
+    bid: Annotated[float, "f8", 24]
+    ask: Annotated[float, "f8", 32]
+    bid_volume: Annotated[float, "f8", 40]
+    ask_volume: Annotated[float, "f8", 48]
+    # TRADE and DEPTH share price, volume (as `traded`), side; `last` closes a group of depth updates
+    price: Annotated[float, "f8", 24]
+    traded: Annotated[float, "f8", 32]
+    side: Annotated[int, "i8", 40]
+    last: Annotated[int, "i8", 48]
+    # REPORT: price as above; CORRECTION: qty and price
+    qty: Annotated[int, "i8", 32]
+    order_id: Annotated[int, "i8", 40]
+    fee: Annotated[float, "f8", 48]
+    exec_id: Annotated[int, "i8", 56]
+    # FUNDING rate, SPLIT ratio (new shares for one old), DIVIDEND amount for one unit, COMMAND argument
+    amount: Annotated[float, "f8", 24]
+    strategy: Annotated[int, "i8", 32]
+
+
+class Bar(Record):
+    """A BAR event as `on_bar` sees it. `ts` is the close of the bar, `volume` in units."""
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+    source: Annotated[int, "u2", 18]
+    instrument: Annotated[int, "u4", 20]
+    open: Annotated[float, "f8", 24]
+    high: Annotated[float, "f8", 32]
+    low: Annotated[float, "f8", 40]
+    close: Annotated[float, "f8", 48]
+    volume: Annotated[float, "f8", 56]
+
+
+class Quote(Record):
+    """A QUOTE event as `on_quote` sees it: top of book, volumes in units."""
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+    source: Annotated[int, "u2", 18]
+    instrument: Annotated[int, "u4", 20]
+    bid: Annotated[float, "f8", 24]
+    ask: Annotated[float, "f8", 32]
+    bid_volume: Annotated[float, "f8", 40]
+    ask_volume: Annotated[float, "f8", 48]
+
+
+class Trade(Record):
+    """A TRADE event as `on_trade` sees it; `side` is the aggressor's, 1 buy, -1 sell, 0 unknown."""
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+    source: Annotated[int, "u2", 18]
+    instrument: Annotated[int, "u4", 20]
+    price: Annotated[float, "f8", 24]
+    volume: Annotated[float, "f8", 32]
+    side: Annotated[int, "i8", 40]
+
+
+class Report(Record):
+    """A REPORT event as `on_report` sees it: `code` is the kind of report, `qty` signed lots."""
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+    code: Annotated[int, "u1", 17]
+    instrument: Annotated[int, "u4", 20]
+    price: Annotated[float, "f8", 24]
+    qty: Annotated[int, "i8", 32]
+    order_id: Annotated[int, "i8", 40]
+    fee: Annotated[float, "f8", 48]
+    exec_id: Annotated[int, "i8", 56]
+
+
+class Slice(Record):
+    """The end of a timestamp, as `on_slice` of a universe strategy sees it."""
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+
+
+class Timer(Record):
+    """A TIMER event as `on_timer` sees it."""
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+    code: Annotated[int, "u1", 17]
+
+
+class Order(Record):
+    """An instruction to a venue, 64 bytes; `qty` in lots (unsigned), `seq` of the event that caused it."""
+
+    id: I8
+    seq: I8
+    ts: I8
+    qty: I8
+    price: F8
+    stop: F8
+    instrument: U4
+    strategy: U2
+    action: U1
+    side: I1
+    type: U1
+    tif: U1
+    mask: U1  # order flags
+    priority: I1
+    life_ms: U4  # GTD: milliseconds after ts
+
+
+class Instrument(Record):
+    """What the kernel needs to know of an instrument; written at start, then constant.
+
+    Prices snap to `tick`; `lot` is the smallest quantity; one unit is worth `price * multiplier`.
+    Fees: `fee = max(fee_min, |notional| * bps / 1e4 + units * fee_per_unit)`.
+    """
+
+    tick: F8
+    lot: F8
+    multiplier: F8
+    maker_bps: F8
+    taker_bps: F8
+    fee_per_unit: F8
+    fee_min: F8
+    margin: F8  # initial margin as a fraction of notional, 1 = fully paid
+    bar_ns: I8  # open to close of one bar, 0 = unknown
+    day_offset_ns: I8  # trading day = floor((ts - offset) / 24 h)
+    currency: U4
+    allowed: U1
+    blocked: U1
+    shortable: U1
+
+
+class Market(Record):
+    """The changing side of an instrument, one cache line: its last price and our net position in it."""
+
+    ts: I8
+    mark: F8
+    bid: F8
+    ask: F8
+    net: I8  # our position over all strategies, lots
+    working: I8  # signed lots of our open orders
+    unit: F8  # worth of one lot at price 1: lot * multiplier
+    value: F8  # net * mark * unit, as counted in the account
+
+
+class Position(Record):
+    """What one strategy holds of one instrument. Written by `apply_fill` only, but for `pending`."""
+
+    qty: I8
+    pending: I8  # signed lots still open in orders that work towards a target
+    average: F8
+    realised: F8
+    fees: F8
+    fills: I8
+
+
+class OpenOrder(Record):
+    """An order the kernel is responsible for, from signal to terminal state. Slot = id & mask."""
+
+    id: I8
+    ts: I8
+    qty: I8
+    filled: I8
+    price: F8
+    stop: F8
+    instrument: U4
+    strategy: U2
+    state: U1
+    side: I1
+    type: U1
+    tif: U1
+    mask: U1
+    priority: I1
+    life_ms: U4
+
+
+class Signal(Record):
+    """A strategy's wish, queued until the end of dispatch. `qty` in units of the instrument, or a weight."""
+
+    qty: F8
+    price: F8
+    stop: F8
+    order_id: I8
+    deadline: I8  # ns; 0 = none
+    instrument: U4
+    strategy: U2
+    kind: U1
+    side: I1
+    type: U1
+    tif: U1
+    mask: U1
+    priority: I1
+    life_ms: U4
+
+
+class Refusal(Record):
+    """A wish that risk refused: what was asked, why not, and the two numbers that were compared."""
+
+    ts: I8
+    seq: I8
+    order_id: I8
+    qty: I8  # signed lots
+    price: F8
+    value: F8
+    limit: F8
+    instrument: U4
+    strategy: U2
+    reason: U1
+    breach: U1
+
+
+class Curve(Record):
+    """One point of the equity curve, at the end of a timestamp. `gross` is the sum of |position values|."""
+
+    ts: I8
+    equity: F8
+    cash: F8
+    gross: F8
+
+
+class Slot(Record):
+    """One strategy of the kernel: a class with parameters, on the instruments that `routes` gives it."""
+
+    state_at: I8  # of instance 0, bytes from Kernel
+    stride: I8  # bytes from one instance to the next
+    fault_seq: I8
+    handles: U4  # bit mask of the event kinds it subscribes to
+    instances: U4
+    universe: U1
+    paused: U1
+    stopped: U1
+    fault: U1
+    has_slice: U1
+    has_report: U1
+
+
+class Handlers(Record):
+    """Machine addresses of one strategy's handlers. Not part of the state: they change with each process."""
+
+    on_bar: I8
+    on_quote: I8
+    on_trade: I8
+    on_depth: I8
+    on_report: I8
+    on_timer: I8
+    on_slice: I8
+    on_start: I8
+
+
+class Cell(Record):
+    """An integer cell of a table."""
+
+    index: I4
+
+
+class Limits(Record):
+    """Risk limits. A limit allows values up to and including itself; inf (or the largest integer) is off."""
+
+    order_qty: F8  # units
+    order_value: F8
+    position: F8  # units, per instrument
+    gross: F8
+    net: F8
+    open_orders: I8
+    daily_loss: F8
+    drawdown: F8  # fraction of the peak
+    rate: F8  # orders per second of event time
+    burst: F8  # orders at once
+    collar: F8  # fraction of the mark
+    stale_ns: I8
+    leverage: F8  # gross exposure over equity that margin allows; 1 = cash account
+    short: U1
+    self_match: U1  # 1 = refuse orders that could trade with our own
+    netting: U1  # 1 = cross opposing targets of our strategies internally
+    breach: Array[int, 32]  # reason -> REFUSE, CANCEL_ORDERS, FLATTEN or HALT
+
+
+class Kernel(Record):
+    """Header of the arena: account, clock, counters, limits, and where the tables are."""
+
+    # clock and counters
+    seq: I8
+    ts: I8
+    session: I8
+    next_order: I8
+    last_exec: I8
+    next_day: I8  # first ns of the next trading day
+    opened: I8  # open orders
+    signals: I8  # queued signals
+    orders_out: I8  # orders in the outbox
+    refused: I8  # refusals since start
+    refusals_out: I8  # refusals in their box
+    fills: I8
+    late_fills: I8
+    slice_dirty: I8
+    # account: cash and value change in apply_fill and mark only
+    cash: F8
+    value: F8  # of all positions at their marks
+    gross: F8
+    fees: F8
+    realised: F8
+    turnover: F8
+    start_equity: F8
+    day_equity: F8
+    peak: F8
+    floor: F8  # equity under which a loss limit is breached
+    tokens: F8  # of the order-rate bucket
+    tokens_ts: I8
+    # state of the whole
+    halt: I4
+    killed: I4
+    trading: I4
+    breach: I4
+    faulted: I4
+    # sizes
+    instruments: I4
+    strategies: I4
+    order_mask: I4
+    order_cap: I4
+    signal_cap: I4
+    outbox_cap: I4
+    refusal_cap: I4
+    day_offset_ns: I8
+    # tables, bytes from Kernel
+    instruments_at: I8
+    markets_at: I8
+    positions_at: I8
+    open_at: I8
+    signals_at: I8
+    slots_at: I8
+    routes_at: I8
+    outbox_at: I8
+    refusals_at: I8
+    handlers_at: I8
+    limits: Limits
+
+
+KERNEL_AT = 64  # Ctx comes first and is this long
+
+
+event_at = Pointer(Event)
+order_at = Pointer(Order)
+kernel_at = Pointer(Kernel)
+
+instruments = Table(Kernel, "instruments_at", Instrument)
+markets = Table(Kernel, "markets_at", Market)
+positions = Table(Kernel, "positions_at", Position)  # row = strategy * instruments + instrument
+open_orders = Table(Kernel, "open_at", OpenOrder)
+signals = Table(Kernel, "signals_at", Signal)
+slots = Table(Kernel, "slots_at", Slot)
+routes = Table(Kernel, "routes_at", Cell)  # row = strategy * instruments + instrument; -1 = not routed
+outbox = Table(Kernel, "outbox_at", Order)
+refusals = Table(Kernel, "refusals_at", Refusal)
+handlers = Table(Kernel, "handlers_at", Handlers)

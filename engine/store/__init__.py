@@ -1,0 +1,30 @@
+"""Memory of the market: datasets in Parquet, tapes compiled from them, importers, synthetic data.
+
+    open_tape(data, instruments, start, end)   a tape from a dataset, a file or a polars frame
+    import_bars(sources, name, ...)            CSV or Parquet bars into a dataset, validated, atomically
+    synthetic_tape(bars, instruments, seed)    seeded random walks
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from engine.store.instruments import InstrumentInfo
+from engine.store.opening import open_tape
+from engine.store.tape import Tape
+
+if TYPE_CHECKING:
+    from engine.store.importer import import_bars
+    from engine.store.synthetic import synthetic_frame, synthetic_tape, write_synthetic_tape
+
+LAZY = {"import_bars": "importer", "synthetic_frame": "synthetic", "synthetic_tape": "synthetic",
+        "write_synthetic_tape": "synthetic"}  # fmt: skip
+__all__ = ["InstrumentInfo", "Tape", "import_bars", "open_tape", "synthetic_frame", "synthetic_tape",
+           "write_synthetic_tape"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs Polars only when it is asked for."""
+    if name in LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"engine.store.{LAZY[name]}"), name)
+    raise AttributeError(f"engine.store has no {name!r}")

@@ -1,0 +1,285 @@
+"""What a backtest gives back: the raw records, and everything that people derive from them, when asked.
+
+Law 1: building a result costs nothing; frames, figures and plots are made when they are first asked for.
+Law 2: what is saved is complete or absent: files are written aside and renamed at the end.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import frames
+from backtest.figures import flat, label_of, strategies_of, table
+from backtest.history import History, buy_and_hold, scan
+from backtest.metrics import Floats, Ints, Periods, curve_metrics, period_ends, periodic
+from backtest.trades import Fills, Trades, round_trips, trade_metrics, whole_lots
+from engine.errors import DataError
+from engine.kernel import codes
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import polars as pl
+
+    from engine.tracking import TrackedRun
+
+GRID = 2_000  # times at which the report compares with buy and hold
+FRAMES = ("orders", "fills", "trades", "positions", "equity", "refusals")
+
+
+class Result:
+    """Outcome of one backtest.
+
+    `orders`, `reports`, `refusals`, `curve` are the raw arrays (records.Order, Event, Refusal, Curve), kept under
+    `raw`; `strategies` are names by index, `start_equity` is in account currency, `seconds` the time the run took.
+    """
+
+    def __init__(self, orders: Any, reports: Any, refusals: Any, curve: Any, tape: Any, strategies: list[str],
+                 start_equity: float, config: Mapping[str, Any] | None = None,
+                 identity: Mapping[str, Any] | None = None, seconds: float = math.nan) -> None:  # fmt: skip
+        self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
+        self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
+        self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
+        self.instruments: list[str] = [i.name for i in tape.instruments]
+        self.lot: Floats = np.array([i.lot for i in tape.instruments], "f8")
+        self.multiplier: Floats = np.array([i.multiplier for i in tape.instruments], "f8")
+
+    # What the figures are made of: plain columns.
+
+    @cached_property
+    def curve(self) -> tuple[Ints, Floats, Floats]:
+        """Contiguous `ts`, `equity` and `gross` of the curve."""
+        curve = self.raw["curve"]
+        ts, equity, gross = (np.ascontiguousarray(curve[name]) for name in ("ts", "equity", "gross"))
+        return ts, equity, gross
+
+    @cached_property
+    def fill_columns(self) -> Fills:
+        """Fills as columns. Raises DataError for a fill whose order is not among the orders."""
+        reports, orders = self.raw["reports"], self.raw["orders"]
+        rows = reports[reports["code"] == codes.FILL]
+        order = np.argsort(orders["id"], kind="stable")
+        ids = orders["id"][order]
+        at = np.minimum(np.searchsorted(ids, rows["order_id"]), max(len(ids) - 1, 0))
+        lost = np.flatnonzero(ids[at] != rows["order_id"]) if len(ids) else np.arange(len(rows))
+        if len(lost):
+            raise DataError(f"result: {len(lost)} fills belong to no order, the first to order "
+                            f"{rows['order_id'][lost[0]]}; pass the orders of the whole run.")  # fmt: skip
+        columns: Any = (
+            rows["ts"], rows["instrument"].astype("i8"), orders["strategy"][order[at]].astype("i8"), rows["qty"],
+            rows["price"], rows["fee"], rows["order_id"],
+        )  # fmt: skip
+        return Fills(*(np.ascontiguousarray(column) for column in columns))
+
+    @cached_property
+    def periods(self) -> Periods:
+        """Periodic returns: daily when the curve is intraday, else one for each row."""
+        return periodic(self.curve[0], self.curve[1], self.start_equity)
+
+    @cached_property
+    def history(self) -> History:
+        """Closes at the ends of the periods and on a finer grid for charts, first and last closes, splits."""
+        ts = self.curve[0]
+        ends = period_ends(ts)[0]
+        fine = np.linspace(0, len(ts) - 1, GRID).astype("i8") if len(ts) and len(self.lot) <= 50 else ends
+        return scan(self.tape.events, len(self.lot), np.unique(ts[np.concatenate((ends, fine))]))
+
+    @cached_property
+    def hold(self) -> Floats:
+        """Worth of one unit of money in equal parts of all instruments, at each time of `history.grid`."""
+        events = self.tape.events
+        return buy_and_hold(self.history, int(events["ts"][0]) if len(events) else 0)
+
+    @cached_property
+    def trips(self) -> Trades:
+        """Round trips as columns."""
+        last = int(self.curve[0][-1]) if len(self.curve[0]) else 0
+        history = self.history
+        return round_trips(self.fill_columns, self.lot, self.multiplier, history.last, last, history.actions)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """All figures by name: rates as fractions, money in account currency, NaN where not defined."""
+        ts, equity, gross = self.curve
+        fills, history = self.fill_columns, self.history
+        ends, _, resampled = period_ends(ts)
+        held = self.hold[np.searchsorted(history.grid, ts[ends])]
+        held = np.concatenate(([1.0], held)) if resampled else held
+        unit = self.lot * self.multiplier
+        traded = float(np.abs(fills.lots * fills.price * unit[fills.instrument]).sum())
+        found = curve_metrics(ts, equity, gross, self.start_equity, traded, held)
+        found |= trade_metrics(self.trips, float(fills.fee.sum()))
+        counts = {"fills": fills.ts, "orders": self.raw["orders"], "refusals": self.raw["refusals"]}
+        return found | {key: float(len(rows)) for key, rows in counts.items()}
+
+    # Frames.
+
+    @cached_property
+    def orders(self) -> "pl.DataFrame":
+        """What was sent to the venue, and what became of it."""
+        return frames.orders(self.raw["orders"], self.raw["reports"], self.instruments, self.strategies, self.lot)
+
+    @cached_property
+    def fills(self) -> "pl.DataFrame":
+        """Executions of our orders, in units."""
+        return frames.fills(self.fill_columns, self.instruments, self.strategies, self.lot)
+
+    @cached_property
+    def trades(self) -> "pl.DataFrame":
+        """Round trips, first in first out; what is open at the end is marked at the last close."""
+        return frames.trades(self.trips, self.instruments, self.strategies, self.curve[0])
+
+    @cached_property
+    def positions(self) -> "pl.DataFrame":
+        """Position of the account over time, in units, for each instrument."""
+        fills = whole_lots(self.fill_columns, self.history.actions)
+        return frames.positions(fills, self.history, self.instruments, self.lot)
+
+    @cached_property
+    def equity(self) -> "pl.DataFrame":
+        """Equity, cash, gross exposure and drawdown over time."""
+        return frames.equity(self.raw["curve"], self.start_equity)
+
+    @cached_property
+    def refusals(self) -> "pl.DataFrame":
+        """What risk refused, and why."""
+        return frames.refusals(self.raw["refusals"], self.instruments, self.strategies, self.lot)
+
+    # For people.
+
+    @property
+    def label(self) -> str:
+        """The strategies with their parameters, for example `momentum fast=10 slow=50`."""
+        return label_of(self.config, self.strategies)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Every setting under a flat dotted name; the parameters of a single strategy under their own names."""
+        known = strategies_of(self.config, self.strategies)
+        own = dict(known[0][1]) if len(known) == 1 else {f"{n}.{k}": v for n, p in known for k, v in p.items()}
+        rest = {k: v for k, v in flat(self.config).items() if k.split(".")[0] not in ("strategy", "strategies", "params")}
+        return {"strategy": ", ".join(self.strategies), **own, **rest}
+
+    def span(self) -> tuple[str, str]:
+        """First and last time of the curve, as text (UTC, seconds; only the day when all times are midnights)."""
+        ts = self.curve[0]
+        if len(ts) == 0:
+            return "–", "–"
+        first, last = np.array([ts[0], ts[-1]], "datetime64[ns]").astype("datetime64[s]")
+        long = ts[-1] - ts[0] > 60 * 86_400_000_000_000
+        cut = slice(0, 10) if long else slice(0, 19)
+        return str(first)[cut].replace("T", " "), str(last)[cut].replace("T", " ")
+
+    def summary(self) -> str:
+        """A compact table of the main figures, for a terminal."""
+        first, last = self.span()
+        names = self.instruments
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        return f"{self.label} on {self.tape.name} ({shown})\n{first} to {last}\n\n{table(self.metrics)}"
+
+    __repr__ = summary
+
+    def _repr_html_(self) -> str:
+        from backtest.report.tables import summary_html
+
+        return summary_html(self)
+
+    def plot(self) -> "go.Figure":
+        """Equity against buy and hold, drawdown, and price with fills, as one plotly figure for a notebook."""
+        from backtest.report import notebook_figure
+
+        return notebook_figure(self)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as one HTML file that needs no network; return its path."""
+        from backtest.report import page
+
+        with _written(Path(path)) as part:
+            part.write_text(page(self), encoding="utf-8")
+        return Path(path)
+
+    def image(self, path: str | os.PathLike[str]) -> Path:
+        """Write equity, drawdown and price with fills as a PNG; return its path."""
+        from backtest.report.image import draw
+
+        with _written(Path(path)) as part:
+            draw(self, part)
+        return Path(path)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write all frames as Parquet, metrics.json and config.json into a directory, all or nothing.
+
+        An older result in that place is replaced. Raises DataError when it cannot be written.
+        """
+        with _written(Path(directory)) as part:
+            part.mkdir()
+            for name in FRAMES:
+                getattr(self, name).write_parquet(part / f"{name}.parquet")
+            figures = {k: v if math.isfinite(v) else None for k, v in self.metrics.items()}
+            first, last = self.span()
+            about = {
+                "label": self.label, "strategies": self.strategies, "config": self.config, "identity": self.identity,
+                "data": {"name": self.tape.name, "digest": self.tape.digest, "instruments": self.instruments,
+                         "first": first, "last": last},
+                "seconds": self.seconds if math.isfinite(self.seconds) else None,
+            }  # fmt: skip
+            for name, content in (("metrics.json", figures), ("config.json", about)):
+                text = json.dumps(content, indent=2, default=str, allow_nan=False)
+                (part / name).write_text(text + "\n", encoding="utf-8")
+        return Path(directory)
+
+    def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
+              artifacts_dir: str | os.PathLike[str] | None = None, tags: Mapping[str, str] | None = None) -> "TrackedRun":  # fmt: skip
+        """Log this result as a run of the experiment tracker; `artifacts_dir` is a directory that `save` wrote."""
+        from engine import tracking
+
+        return tracking.track(
+            experiment=experiment, name=name or self.label, tracking_uri=tracking_uri, params=self.params,
+            metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
+            dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts_dir, note=self.note(),
+            tags={**{str(k): str(v) for k, v in self.identity.items()}, **(tags or {})},
+        )  # fmt: skip
+
+    def note(self) -> str:
+        """The summary in Markdown, for the tracker."""
+        from backtest.figures import FIGURES, figure
+
+        first, last = self.span()
+        lines = [f"**{self.label}** on **{self.tape.name}** ({len(self.instruments)} instruments), {first} to {last}", ""]
+        lines += ["| figure | value | figure | value |", "|---|---:|---|---:|"]
+        cells = [f"{label} | {figure(self.metrics, key)}" for key, label, _, _ in FIGURES[:34]]
+        lines += [f"| {a} | {b} |" for a, b in zip(cells[::2], cells[1::2], strict=True)]
+        return "\n".join(lines)
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[Path]:
+    """A place beside `target` to write to, which takes its name when the block ends well, and vanishes when not."""
+    part, old = (target.with_name(f".{target.name}.{os.getpid()}.{what}") for what in ("part", "old"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if part.is_dir() and target.is_dir():
+            os.replace(target, old)
+        os.replace(part, target)
+    except Exception as error:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        # polars has errors of its own for a full disk; they are no OSError.
+        if isinstance(error, OSError) or type(error).__module__.startswith("polars"):
+            raise DataError(f"{target}: cannot be written ({error}); nothing was left behind. "
+                            "Free space or choose another directory.") from error  # fmt: skip
+        raise
+    finally:
+        for leftover in (part, old):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)

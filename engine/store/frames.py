@@ -25,6 +25,8 @@ GROUPS = ("instrument", "symbol", "ticker")
 FIELDS = ("open", "high", "low", "close", "volume")
 DAY_NS = 86_400_000_000_000
 SAMPLE = 50_000
+STYLES = (("day", "%Y-%m-%d"), ("day", "%Y%m%d"), ("day", "%Y/%m/%d"), (None, None), (None, "%Y%m%d %H%M%S"),
+          (None, "%Y%m%d %H:%M"), (None, "%Y%m%d %H:%M:%S"))  # fmt: skip
 # A whole number is an epoch in the unit that puts it between 1973 and 2200.
 EPOCHS = ((10**8, 10**10, 10**9), (10**11, 10**13, 10**6), (10**14, 10**16, 10**3), (10**17, 10**19, 1))
 
@@ -55,26 +57,37 @@ def to_utc(series: "pl.Series", timezone: str | None, where: str) -> "tuple[pl.S
 
     `timezone` is that of times which do not carry their own. Raises DataError for what is not a time.
     """
+    series, days = local_times(series, where)
+    if days or getattr(series.dtype, "time_zone", None):
+        return zoned(series, None if days else timezone), days
+    midnight = not timezone and bool(((series.to_physical() % DAY_NS) == 0).all())
+    return zoned(series, timezone), midnight
+
+
+def zoned(series: "pl.Series", timezone: str | None) -> "pl.Series":
+    """Datetime(ns) as UTC; times without a zone are read in `timezone`. A local time that does not exist is null,
+    one that exists twice is the earlier."""
+    if not getattr(series.dtype, "time_zone", None):
+        series = series.dt.replace_time_zone(timezone or "UTC", ambiguous="earliest", non_existent="null")
+    return series.dt.convert_time_zone("UTC")
+
+
+def local_times(series: "pl.Series", where: str, style: str | None = None, lenient: bool = False
+                ) -> "tuple[pl.Series, bool]":  # fmt: skip
+    """Times as Datetime(ns) with the zone they carry, if any, and whether they are a Date type or date texts.
+
+    Raises DataError for what is not a time; with `lenient`, texts that cannot be read become null if others can.
+    """
     import polars as pl
 
-    days = series.dtype == pl.Date
+    if series.dtype == pl.String:
+        series = parse_times(series, where, style, lenient)
     if series.dtype.is_integer():
-        series = (series * epoch_unit(series, where)).cast(pl.Datetime("ns"))
-        timezone = None
-    elif series.dtype == pl.String:
-        series = parse_times(series, where)
-        days = series.dtype == pl.Date
+        return (series * epoch_unit(series, where)).cast(pl.Datetime("ns", "UTC")), False
     if not series.dtype.is_temporal() or series.dtype in (pl.Time, pl.Duration):
         raise DataError(f"{where}: column {series.name!r} is {series.dtype}, not a time; "
                         "give dates, datetimes or epoch integers (s, ms, us, ns).")  # fmt: skip
-    if days:
-        return series.cast(pl.Datetime("ns")).dt.replace_time_zone("UTC"), True
-    if getattr(series.dtype, "time_zone", None):
-        return series.cast(pl.Datetime("ns", series.dtype.time_zone)).dt.convert_time_zone("UTC"), False  # type: ignore[attr-defined]
-    series = series.cast(pl.Datetime("ns"))
-    midnight = not timezone and bool(((series.cast(pl.Int64) % DAY_NS) == 0).all())
-    local = series.dt.replace_time_zone(timezone or "UTC", ambiguous="earliest", non_existent="null")
-    return local.dt.convert_time_zone("UTC"), midnight
+    return series.cast(pl.Datetime("ns", getattr(series.dtype, "time_zone", None))), series.dtype == pl.Date
 
 
 def epoch_unit(series: "pl.Series", where: str) -> int:
@@ -86,27 +99,30 @@ def epoch_unit(series: "pl.Series", where: str) -> int:
     raise DataError(f"{where}: the whole numbers of column {series.name!r} (from {low}) are no epoch in s, ms, us or ns.")
 
 
-def parse_times(series: "pl.Series", where: str) -> "pl.Series":
-    """Texts as dates or datetimes; ISO forms and YYYYMMDD. Raises DataError with the first text that is neither."""
+def parse_times(series: "pl.Series", where: str, style: str | None, lenient: bool) -> "pl.Series":
+    """Texts as dates, datetimes or epoch integers: ISO forms, YYYYMMDD with and without a time of day, or `style`."""
     import polars as pl
 
     text = series.str.strip_chars()
-    for style in ("%Y-%m-%d", "%Y%m%d", "%Y/%m/%d"):
-        parsed = text.str.strptime(pl.Date, style, strict=False, exact=True)
-        if parsed.null_count() == text.null_count():
-            return parsed
-    best = None
-    for style in (None, "%Y%m%d %H%M%S", "%Y%m%d %H:%M", "%Y%m%d %H:%M:%S"):
+    if style is None and bool(text.drop_nulls().str.contains(r"^(\d{10}|\d{13}|\d{16}|\d{19})$").all()):
+        return text.cast(pl.Int64)
+    best: pl.Series | None = None
+    for kind, form in [(None, style)] if style else STYLES:
         try:
-            parsed = text.str.to_datetime(style, time_unit="ns", strict=False)
-        except pl.exceptions.ComputeError:
-            continue
+            if kind == "day":
+                parsed = text.str.strptime(pl.Date, form, strict=False, exact=True)
+            else:
+                parsed = text.str.to_datetime(form, time_unit="ns", strict=False)
+        except pl.exceptions.PolarsError:
+            continue  # Not even the first text has this form; the next one may fit.
         if parsed.null_count() == text.null_count():
             return parsed
         best = parsed if best is None or parsed.null_count() < best.null_count() else best
+    if lenient and best is not None and best.null_count() < len(best):
+        return best
     bad = next((i for i in range(len(text)) if text[i] is not None and (best is None or best[i] is None)), 0)
     raise DataError(f"{where}, row {bad + 1}: {series[bad]!r} in column {series.name!r} is not a time that can be read; "
-                    "use ISO 8601, or import it with time_format=...")  # fmt: skip
+                    "use ISO 8601, or import it with time_format='%d.%m.%Y' or the like.")  # fmt: skip
 
 
 def steps(ts: "np.ndarray[Any, Any]") -> int:

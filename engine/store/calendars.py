@@ -1,0 +1,127 @@
+"""When markets are open: session closes for daily bars, and what is missing between the first and last bar.
+
+Calendars come from exchange_calendars by name; "24/7" is ours: every UTC day is a session that closes in its last
+nanosecond, so that the close belongs to its own date.
+"""
+
+import difflib
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ConfigError
+
+DAY_NS = 86_400_000_000_000
+Times = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions of a calendar in time order: `days` (whole days since 1970), `opens` and `closes` (ns UTC)."""
+
+    days: Times
+    opens: Times
+    closes: Times
+
+    @property
+    def length_ns(self) -> int:
+        """The usual length of a session, ns."""
+        return int(np.median(self.closes - self.opens)) if len(self.days) else 0
+
+
+@lru_cache(maxsize=16)
+def sessions(calendar: str, first_day: int, last_day: int) -> Sessions:
+    """The sessions from one day to another, both included, in days since 1970.
+
+    Raises ConfigError for an unknown calendar, with the nearest name.
+    """
+    if calendar == "24/7":
+        days = np.arange(first_day, last_day + 1, dtype=np.int64)
+        return Sessions(days, days * DAY_NS, (days + 1) * DAY_NS - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
+
+    start, end = (np.datetime64(day, "D") for day in (first_day, last_day))
+    try:
+        # A week on both sides keeps a span valid that begins or ends between sessions.
+        with warnings.catch_warnings():
+            # exchange_calendars uses pandas' own deprecated ways; the user can do nothing about it.
+            warnings.simplefilter("ignore")
+            found = exchange_calendars.get_calendar(calendar, start=str(start - 7), end=str(end + 7))
+    except InvalidCalendarName as error:
+        names = exchange_calendars.get_calendar_names()
+        close = difflib.get_close_matches(calendar, names, 3, 0.4)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise ConfigError(f"calendar {calendar!r} is unknown.{hint} "
+                          "Give '24/7' or a name of exchange_calendars, such as XNYS.") from error  # fmt: skip
+    days = found.sessions.to_numpy().astype("datetime64[D]").astype(np.int64)
+    inside = (days >= first_day) & (days <= last_day)
+    opens = found.opens.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    closes = found.closes.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    return Sessions(days[inside], opens[inside], closes[inside])
+
+
+def span_of(ts: Times, calendar: str) -> Sessions:
+    """The sessions that times (ns UTC, not empty) can lie in."""
+    return sessions(calendar, int(ts.min()) // DAY_NS - 1, int(ts.max()) // DAY_NS + 1)
+
+
+def day_closes(days: Times, calendar: str) -> tuple[Times, "np.ndarray[Any, np.dtype[np.bool_]]", int]:
+    """Closes (ns UTC) of the sessions on `days`, which of them are sessions at all, and the usual length.
+
+    A day without a session gets the time of day at which the session before it closed.
+    """
+    known = sessions(calendar, int(days.min()) - 10, int(days.max()) + 10)
+    at = np.clip(np.searchsorted(known.days, days, side="right") - 1, 0, len(known.days) - 1)
+    exact = known.days[at] == days
+    closes = known.closes[at] + (days - known.days[at]) * DAY_NS
+    return closes, exact, known.length_ns
+
+
+def gaps(ts: Times, calendar: str, step_ns: int, max_gap_ns: int | None) -> list[tuple[int, str]]:
+    """What is missing between the first and last of sorted closes: (index of the bar after it, description).
+
+    Sessions without any bar (for bars up to a day), and pauses longer than `max_gap_ns` inside a session.
+    """
+    if len(ts) == 0 or step_ns > DAY_NS:
+        return []
+    known = span_of(ts, calendar)
+    at = np.searchsorted(known.closes, ts, side="left")  # the session that closes at or after the bar
+    at = np.minimum(at, len(known.closes) - 1)
+    held = np.zeros(len(known.days), bool)
+    held[at[(ts > known.opens[at])]] = True
+    held[: at[0]] = held[at[-1] + 1 :] = True
+    found = []
+    for i in np.flatnonzero(~held):
+        after = int(np.searchsorted(ts, known.closes[i], side="right"))
+        found.append((min(after, len(ts) - 1), f"gap: no bar in the session of {np.datetime64(int(known.days[i]), 'D')}"))
+    if max_gap_ns is not None and len(ts) > 1:
+        jump = np.diff(ts)
+        same = (at[1:] == at[:-1]) & (ts[:-1] > known.opens[at[:-1]])
+        for i in np.flatnonzero(same & (jump > max_gap_ns)):
+            found.append((int(i) + 1, f"gap: {jump[i] / 1e9:g} s since the bar before, inside a session"))
+    return sorted(found)
+
+
+def action_time(when: object, calendar: str) -> int:
+    """When a corporate action takes effect, ns UTC: a date at the open of its session or the next one, a moment as is."""
+    from datetime import date, datetime
+
+    from engine.store.tape import to_ns
+
+    moment = when if isinstance(when, str | date) else str(when)
+    ns = to_ns(moment, "the ts of a corporate action")
+    if ns is None:
+        raise ConfigError(f"corporate action: ts={when!r} is not a time.")
+    if isinstance(moment, datetime) and (moment.tzinfo or ns % DAY_NS):
+        return ns
+    if ns % DAY_NS:
+        return ns
+    day = ns // DAY_NS
+    known = sessions(calendar, day, day + 10)
+    return int(known.opens[0]) if len(known.opens) else ns

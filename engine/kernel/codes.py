@@ -17,6 +17,9 @@ CORRECTION = 9
 FUNDING = 10
 SPLIT = 11
 DIVIDEND = 12
+SLICE = 13  # not an event: the end of a timestamp
+START = 14  # not an event: before the first one
+KINDS = 16
 
 # Execution reports: the `code` of a REPORT event.
 ACK = 1
@@ -132,6 +135,11 @@ KILL = 3
 CLEAR_KILL = 4
 TRADING = 5
 RELOAD = 6
+
+# What a session may do: the argument of the TRADING command.
+LIVE = 0
+SIMULATION = 1
+OBSERVATION = 2
 
 # Why a driver returned before the end of its tape.
 DRAIN = 1

@@ -215,10 +215,9 @@ class Record:
             fields[name] = field
             setattr(cls, name, field)
         cls.fields = fields
-        tag = f"is_{cls.__name__}"  # makes layouts of the same shape different types for the compiler
         cls.dtype = np.dtype({
-            "names": [*fields, tag], "formats": [*(f.dtype for f in fields.values()), np.dtype("u1")],
-            "offsets": [*(f.offset for f in fields.values()), 0],
+            "names": list(fields), "formats": [f.dtype for f in fields.values()],
+            "offsets": [f.offset for f in fields.values()],
             "itemsize": max(8, -(-offset // max(8, align)) * max(8, align)),
         }, align=True)  # fmt: skip
 
@@ -342,3 +341,12 @@ class Invoke:
 
 
 invoke = Invoke()
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def hot(function: Function) -> Function:
+    """Mark a function of the per-event path: compiled, it is inlined into its caller whatever its length."""
+    function.__hot__ = True  # type: ignore[attr-defined]
+    return function

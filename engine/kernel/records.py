@@ -163,16 +163,24 @@ class Instrument(Record):
 
 
 class Market(Record):
-    """The changing side of an instrument, one cache line: its last price and our net position in it."""
+    """The changing side of an instrument: last price, our net position, our open orders. Two cache lines, hot one first."""
 
     ts: I8
     mark: F8
-    bid: F8
-    ask: F8
     net: I8  # our position over all strategies, lots
-    working: I8  # signed lots of our open orders
     unit: F8  # worth of one lot at price 1: lot * multiplier
     value: F8  # net * mark * unit, as counted in the account
+    margin: F8
+    bid: F8
+    ask: F8
+    certain: I8  # signed lots of our open market orders
+    buys: I8  # lots of our other open orders, by side
+    sells: I8
+    extra: F8  # what the open orders may add to |value|
+    extra_net: F8  # what the market orders will add to value
+    bid_volume: F8
+    ask_volume: F8
+    spare: I8
 
 
 class Position(Record):
@@ -184,6 +192,7 @@ class Position(Record):
     realised: F8
     fees: F8
     fills: I8
+    signal: I8  # 1 + index of its queued target, 0 = none
 
 
 class OpenOrder(Record):
@@ -257,26 +266,15 @@ class Slot(Record):
     stride: I8  # bytes from one instance to the next
     fault_seq: I8
     handles: U4  # bit mask of the event kinds it subscribes to
+    active: U4  # the same mask while it runs, 0 while it is paused or stopped
     instances: U4
-    universe: U1
-    paused: U1
-    stopped: U1
-    fault: U1
-    has_slice: U1
-    has_report: U1
+    fault: U4
 
 
-class Handlers(Record):
-    """Machine addresses of one strategy's handlers. Not part of the state: they change with each process."""
+class Address(Record):
+    """The machine address of a handler. Not part of the state: it changes with each process."""
 
-    on_bar: I8
-    on_quote: I8
-    on_trade: I8
-    on_depth: I8
-    on_report: I8
-    on_timer: I8
-    on_slice: I8
-    on_start: I8
+    value: I8
 
 
 class Cell(Record):
@@ -313,36 +311,48 @@ class Kernel(Record):
     # clock and counters
     seq: I8
     ts: I8
-    session: I8
-    next_order: I8
-    last_exec: I8
     next_day: I8  # first ns of the next trading day
-    opened: I8  # open orders
     signals: I8  # queued signals
     orders_out: I8  # orders in the outbox
-    refused: I8  # refusals since start
-    refusals_out: I8  # refusals in their box
-    fills: I8
-    late_fills: I8
-    slice_dirty: I8
-    # account: cash and value change in apply_fill and mark only
+    # account: written by positions.py only
     cash: F8
     value: F8  # of all positions at their marks
     gross: F8
+    used: F8  # margin that the positions use
+    held: I8  # instruments with a position
     fees: F8
     realised: F8
     turnover: F8
+    # limits on the account
     start_equity: F8
     day_equity: F8
     peak: F8
     floor: F8  # equity under which a loss limit is breached
     tokens: F8  # of the order-rate bucket
     tokens_ts: I8
+    # orders
+    session: I8
+    next_order: I8
+    opened: I8  # open orders
+    extra: F8  # what open orders may add to gross, net and margin
+    extra_net: F8
+    extra_margin: F8
+    fills: I8
+    late_fills: I8
+    unknown_reports: I8
+    last_exec: I8
+    # refusals
+    refused: I8
+    refusals_out: I8
+    check_value: F8
+    check_limit: F8
     # state of the whole
+    slices: I4  # strategies that want the end of a timestamp
     halt: I4
     killed: I4
     trading: I4
     breach: I4
+    breached: I4  # the loss limit that is breached, until the next day
     faulted: I4
     # sizes
     instruments: I4
@@ -363,11 +373,8 @@ class Kernel(Record):
     routes_at: I8
     outbox_at: I8
     refusals_at: I8
-    handlers_at: I8
+    addresses_at: I8
     limits: Limits
-
-
-KERNEL_AT = 64  # Ctx comes first and is this long
 
 
 event_at = Pointer(Event)
@@ -383,4 +390,4 @@ slots = Table(Kernel, "slots_at", Slot)
 routes = Table(Kernel, "routes_at", Cell)  # row = strategy * instruments + instrument; -1 = not routed
 outbox = Table(Kernel, "outbox_at", Order)
 refusals = Table(Kernel, "refusals_at", Refusal)
-handlers = Table(Kernel, "handlers_at", Handlers)
+addresses = Table(Kernel, "addresses_at", Address)  # row = strategy * KINDS + kind

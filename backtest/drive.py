@@ -1,0 +1,149 @@
+"""Driving the compiled loop: buffers, chunks, and what comes back as arrays.
+
+Nothing here decides anything; it owns memory and calls `run` until the tape is done.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backtest import loop
+from backtest.records import Loop, Venue, VenueMarket, VenueOrder
+from engine.errors import KernelHalted
+from engine.kernel import build, codes
+from engine.kernel.machine import Machine
+from engine.kernel.records import Curve, Event, Instrument, Order, Refusal
+
+ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run}
+CURVE_POINTS = 1 << 20
+
+
+@dataclass(frozen=True)
+class VenueModel:
+    """Parameters of the simulated venue. Slippage in basis points, participation as a fraction of a bar's volume (0 = no cap)."""
+
+    slippage_bps: float = 0.0
+    participation: float = 0.0
+    touch: bool = False
+    leverage: float = np.inf
+
+
+def program() -> Callable[[int], None]:
+    """The compiled loop."""
+    address = build.program("backtest", ENTRIES).addresses["run"]
+    return ctypes.CFUNCTYPE(None, ctypes.c_int64)(address)
+
+
+class SimulatedVenue:
+    """Owns the venue's memory."""
+
+    def __init__(self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, orders: int = 1024) -> None:
+        n = len(instruments)
+        parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n)]
+        offsets, at = [], 0
+        for record, rows in parts:
+            offsets.append(at)
+            at += -(-record.dtype.itemsize * rows // 64) * 64
+        self.memory = np.zeros(at, np.uint8)
+        self.header = Venue.at(self.memory.ctypes.data)
+        v = self.header
+        v.orders_at, v.markets_at, v.instruments_at = offsets[1:]
+        v.slippage_bps, v.participation, v.touch = model.slippage_bps, model.participation, int(model.touch)
+        v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = model.leverage, cash, n, orders, -(1 << 62)
+        rows = self.memory[offsets[1] :][: VenueOrder.dtype.itemsize * orders].view(VenueOrder.dtype)
+        rows["next"] = [*range(1, orders), -1]
+        markets = self.memory[offsets[2] :][: VenueMarket.dtype.itemsize * n].view(VenueMarket.dtype)
+        markets["head"] = markets["tail"] = -1
+        markets["unit"] = instruments["lot"] * instruments["multiplier"]
+        markets["margin"] = instruments["margin"]
+        self.memory[offsets[3] :][: Instrument.dtype.itemsize * n].view(Instrument.dtype)[:] = instruments
+
+
+@dataclass
+class Outputs:
+    """What a run wrote: orders, reports, refusals and the equity curve, as structured arrays."""
+
+    orders: "np.ndarray[Any, Any]"
+    reports: "np.ndarray[Any, Any]"
+    refusals: "np.ndarray[Any, Any]"
+    curve: "np.ndarray[Any, Any]"
+
+
+@dataclass
+class Drive:
+    """One kernel, one venue, one tape; `advance` may be called with any partition of the tape (law 2)."""
+
+    machine: Machine
+    venue: SimulatedVenue
+    events: "np.ndarray[Any, Any]"
+    sample_ns: int = 0
+    stop_on_fault: bool = True
+    function: Callable[[int], None] | None = None
+    drained: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        z = self.machine.sizes
+        margin = loop.ROUNDS * z.outbox
+        caps = {"orders": margin * 2 + 4096, "reports": margin * 4 + 4 * z.orders + 4096, "refusals": z.refusals * 2 + 1024,
+                "curve": max(1, min(len(self.events), CURVE_POINTS))}  # fmt: skip
+        kinds = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
+        self.buffers = {name: np.empty(cap, kinds[name].dtype) for name, cap in caps.items()}
+        self.drained = {name: [] for name in caps}
+        self.loop = Loop.new()
+        lp = self.loop
+        lp.kernel, lp.ctx = self.machine.kernel._address, self.machine.ctx._address
+        lp.venue, lp.tape = self.venue.header._address, self.events.ctypes.data
+        for name, cap in caps.items():
+            setattr(lp, name, self.buffers[name].ctypes.data)
+            setattr(lp, f"{name}_cap", cap)
+        lp.sample_ns, lp.next_sample, lp.stop_on_fault = self.sample_ns, -(1 << 62), int(self.stop_on_fault)
+
+    def advance(self, until: int | None = None) -> int:
+        """Drive on to `until` (default: the end); the status: 0 done, FAULTED, HALTED."""
+        function = self.function or program()
+        lp = self.loop
+        lp.length = len(self.events) if until is None else min(until, len(self.events))
+        lp.final = int(lp.length == len(self.events))
+        while True:
+            function(lp._address)
+            if lp.dropped:
+                raise KernelHalted(f"The run lost {lp.dropped} output rows: the buffers are too small for these sizes.", codes.HALT_OVERFLOW)
+            if lp.status != codes.DRAIN:
+                return lp.status
+            self.drain()
+
+    def drain(self) -> None:
+        """Move the outputs out of the buffers."""
+        for name, rows in self.drained.items():
+            count = getattr(self.loop, f"{name}_n")
+            if count:
+                rows.append(self.buffers[name][:count].copy())
+            setattr(self.loop, f"{name}_n", 0)
+
+    def outputs(self) -> Outputs:
+        """Everything written so far."""
+        if not any(self.drained.values()):  # the usual case: one buffer held it all, no copy
+            return Outputs(**{name: self.buffers[name][: getattr(self.loop, f"{name}_n")] for name in self.drained})
+        self.drain()
+        return Outputs(**{name: np.concatenate(rows) if rows else self.buffers[name][:0] for name, rows in self.drained.items()})
+
+
+def halt_error(machine: Machine) -> KernelHalted:
+    """The exception that a halted kernel becomes."""
+    code = machine.kernel.halt
+    word = codes.NAMES["halt"].get(code, str(code))
+    cures = {
+        codes.HALT_RISK: "a risk limit asked for it; see the refusals",
+        codes.HALT_OVERFLOW: "more orders in one event than sizes.outbox holds; raise it",
+        codes.HALT_CLOCK: "an event is older than the one before it; sort the tape by time",
+        codes.HALT_INSTRUMENT: "an event names an instrument that the kernel does not have",
+    }
+    return KernelHalted(f"The kernel halted ({word}) at event {machine.kernel.seq}, {machine.kernel.ts} ns: {cures.get(code, 'a broken invariant')}.", code)
+
+
+def addresses_of(strategies: Sequence[Any]) -> list[dict[str, int]]:
+    """Addresses of the compiled handlers of each strategy."""
+    return [build.handlers(type(s)).addresses for s in strategies]

@@ -1,0 +1,107 @@
+"""Records of the simulated venue and of the loop: the second state machine, of the same shape as the kernel.
+
+The venue's state is one block of memory too: Venue, then its tables, found by offsets.
+"""
+
+from engine.kernel.layout import F8, I1, I8, U1, U2, U4, Pointer, Record, Table
+from engine.kernel.records import Instrument
+
+
+class VenueOrder(Record):
+    """An order that the venue holds. `next` chains the orders of one instrument in order of arrival, -1 ends."""
+
+    id: I8
+    ts: I8
+    expires: I8  # ns; 0 = never
+    qty: I8
+    left: I8
+    next: I8
+    price: F8
+    stop: F8
+    instrument: U4
+    strategy: U2
+    side: I1
+    type: U1
+    tif: U1
+    mask: U1
+    used: U1
+    triggered: U1
+    fresh: U1  # has not met a market event yet
+    met: U1  # has met the open of the bar at hand
+
+
+class VenueMarket(Record):
+    """What the venue knows of one instrument."""
+
+    last: F8
+    net: I8  # the account's position, lots
+    unit: F8
+    head: I8  # first order, -1 = none
+    tail: I8
+    day: I8
+    budget: I8  # lots that the bar at hand may still fill
+    margin: F8
+
+
+class Venue(Record):
+    """Header of the venue: its models' parameters, the account it enforces margin on, its tables.
+
+    `slippage_bps` worsens market and stop fills; `participation` caps our share of a bar's volume (0 = no cap);
+    `touch` lets a limit fill when the price only touches it.
+    """
+
+    slippage_bps: F8
+    participation: F8
+    leverage: F8
+    cash: F8
+    next_exec: I8
+    opened: I8
+    free: I8
+    orders_cap: I8
+    instruments: I8
+    touch: I8
+    ts: I8
+    orders_at: I8
+    markets_at: I8
+    instruments_at: I8
+
+
+class Loop(Record):
+    """What `run` is given: where everything is, how far it has come, and why it returned.
+
+    Outputs are written to buffers that the caller drains when `status` is DRAIN.
+    """
+
+    kernel: I8  # addresses
+    ctx: I8
+    venue: I8
+    tape: I8
+    orders: I8
+    reports: I8
+    refusals: I8
+    curve: I8
+    index: I8  # next event of the tape
+    length: I8
+    final: I8  # 1 = no event follows after `length`
+    orders_n: I8
+    orders_cap: I8
+    reports_n: I8
+    reports_cap: I8
+    refusals_n: I8
+    refusals_cap: I8
+    curve_n: I8
+    curve_cap: I8
+    sample_ns: I8  # least distance of two points of the curve, 0 = every timestamp
+    next_sample: I8
+    stop_on_fault: I8
+    status: I8
+    dropped: I8
+    started: I8
+
+
+venue_at = Pointer(Venue)
+loop_at = Pointer(Loop)
+
+venue_orders = Table(Venue, "orders_at", VenueOrder)
+venue_markets = Table(Venue, "markets_at", VenueMarket)
+venue_instruments = Table(Venue, "instruments_at", Instrument)

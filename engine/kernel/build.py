@@ -1,0 +1,90 @@
+"""From source to image: find the image in the store by digest, or compile it once.
+
+`program` is for kernel code (loops and entry points), `handlers` for one strategy. Both import the compile act only
+when an image is missing.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from engine.errors import ImageError
+from engine.kernel import image
+from engine.kernel.layout import Record
+from engine.kernel.strategy import HANDLERS, Strategy
+
+KERNEL_FOLDER = Path(__file__).parent
+may_compile = True  # a live session sets this to False: what is not compiled before it starts does not run
+
+
+def _kernel_words() -> tuple[Any, ...]:
+    return (*image.platform_words(), image.source_digest(KERNEL_FOLDER))
+
+
+def _refuse_if_forbidden(what: str) -> None:
+    if not may_compile:
+        raise ImageError(f"{what} is not compiled for this machine, and this process may not compile; compile it first with mode=compile.")
+
+
+def program_digest(name: str, entries: dict[str, Callable[..., None]]) -> str:
+    """The name of a program's image: its own sources, the kernel's, versions and processor."""
+    walk = image.Walk()
+    walk.add("program", name, _kernel_words())
+    for function in entries.values():
+        walk.function(function)
+    return walk.hexdigest()
+
+
+def program(name: str, entries: dict[str, Callable[..., None]]) -> image.Image:
+    """The image of `entries`: plain functions of one address each, C functions `void f(int64)` once compiled."""
+    digest = program_digest(name, entries)
+    found = image.load(digest)
+    if found is not None:
+        return found
+    _refuse_if_forbidden(f"The program {name}")
+    print(f"tandem: compiling the {name} program once for this machine, about 20 s ...", file=sys.stderr, flush=True)
+    from engine.kernel import compile as act
+
+    def make(translator: Any) -> dict[str, Any]:
+        signature = act.types.void(act.types.intp)
+        return {key: act.entry(function, signature, translator) for key, function in entries.items()}
+
+    return act.build(digest, make, act.KERNEL_OPTIONS, {"program": name})
+
+
+def handlers_digest(strategy: type[Strategy]) -> str:
+    """The name of a strategy's image: its class, everything its handlers reach, the kernel, versions and processor."""
+    walk = image.Walk()
+    walk.add("handlers", strategy.__qualname__, _kernel_words())
+    walk.record(strategy)
+    return walk.hexdigest()
+
+
+def handlers(strategy: type[Strategy]) -> image.Image:
+    """The image of a strategy's handlers, compiled if it is not in the store."""
+    digest = handlers_digest(strategy)
+    found = image.load(digest)
+    if found is not None:
+        return found
+    _refuse_if_forbidden(f"The strategy {strategy.__qualname__}")
+    from engine.kernel.lint import explain, inspect_strategy
+
+    inspect_strategy(strategy)
+    from engine.kernel import compile as act
+    from engine.kernel.signals import Ctx
+
+    def make(translator: Any) -> dict[str, Any]:
+        return {name: act.guarded(function, strategy, HANDLERS[name][1], Ctx, translator)
+                for name, function in strategy.handlers.items()}  # fmt: skip
+
+    try:
+        return act.build(digest, make, act.HANDLER_OPTIONS, {"strategy": strategy.__qualname__})
+    except act.CompilerErrors as error:
+        raise explain(strategy, error) from error
+
+
+def reachable(record: type[Record]) -> list[FunctionType]:
+    """The plain functions that take part in a record's methods, for error messages."""
+    return [function for _, function in image.methods_of(record)]

@@ -1,0 +1,185 @@
+"""A kernel in memory: the arena with its tables, and the addresses of the handlers.
+
+Layout of the arena: Ctx, Kernel, tables, states of the strategies; then, outside the snapshot, handler addresses.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ConfigError
+from engine.kernel import codes, records
+from engine.kernel.layout import Invoke, Record
+from engine.kernel.signals import CTX_BYTES, Ctx
+from engine.kernel.strategy import HANDLERS, Strategy
+
+LARGE = (1 << 62) - 1
+LIMITS_OFF: dict[str, float] = {
+    "order_qty": math.inf, "order_value": math.inf, "position": math.inf, "gross": math.inf, "net": math.inf,
+    "open_orders": LARGE, "daily_loss": math.inf, "drawdown": math.inf, "rate": math.inf, "burst": 1.0,
+    "collar": math.inf, "stale_ns": LARGE, "leverage": math.inf, "short": 1, "self_match": 0, "netting": 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A strategy with the instruments it runs on (indices), and where its handlers are."""
+
+    strategy: Strategy
+    instruments: tuple[int, ...]
+    addresses: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bounds of the tables; full is a code, never a resize."""
+
+    orders: int = 1024
+    signals: int = 1024
+    outbox: int = 2048
+    refusals: int = 1024
+
+
+class Machine:
+    """Owns the arena of one kernel."""
+
+    def __init__(self, placed: Sequence[Placed], instruments: "np.ndarray[Any, Any]", *, cash: float, limits: dict[str, float] | None = None,
+                 breach: dict[int, int] | None = None, session: int = 1, sizes: Sizes | None = None) -> None:  # fmt: skip
+        if not placed:
+            raise ConfigError("A kernel needs at least one strategy.")
+        if instruments.dtype != records.Instrument.dtype or len(instruments) == 0:
+            raise ConfigError("A kernel needs at least one instrument.")
+        self.placed, self.sizes = tuple(placed), sizes or Sizes()
+        if self.sizes.orders & (self.sizes.orders - 1):
+            raise ConfigError(f"sizes.orders must be a power of two, got {self.sizes.orders}.")
+        n, s, z = len(instruments), len(placed), self.sizes
+        tables: dict[str, tuple[type[Record], int]] = {
+            "instruments_at": (records.Instrument, n), "markets_at": (records.Market, n),
+            "positions_at": (records.Position, n * s), "open_at": (records.OpenOrder, z.orders),
+            "signals_at": (records.Signal, z.signals), "slots_at": (records.Slot, s),
+            "routes_at": (records.Cell, n * s), "outbox_at": (records.Order, z.outbox),
+            "refusals_at": (records.Refusal, z.refusals),
+        }  # fmt: skip
+        where, at = {}, CTX_BYTES + _round(records.Kernel.dtype.itemsize)
+        for name, (record, rows) in tables.items():
+            where[name] = at
+            at += _round(record.dtype.itemsize * rows)
+        states = []
+        for p in placed:
+            cls = type(p.strategy)
+            stride, instances = cls.state_bytes(n if cls.universe else 0), 1 if cls.universe else len(p.instruments)
+            states.append((at, stride, instances))
+            at += stride * instances
+        self.snapshot_bytes = at
+        where["addresses_at"] = at
+        at += _round(8 * s * codes.KINDS)
+        self.memory = np.zeros(at + 64, np.uint8)
+        self._shift = -self.memory.ctypes.data % 64  # so that records start on cache lines
+        self.arena = self.memory[self._shift : self._shift + at]
+        self._where, self._tables = where, tables
+        self.ctx = Ctx.at(self.arena.ctypes.data)
+        self.kernel = records.Kernel.at(self.arena.ctypes.data + CTX_BYTES)
+        self._header(instruments, cash, limits or {}, breach or {}, session)
+        self._strategies(states)
+
+    def table(self, name: str) -> "np.ndarray[Any, Any]":
+        """A structured view of a table: `machine.table("positions_at")`."""
+        record, rows = self._tables[name]
+        at = self._where[name]
+        return self.arena[at : at + rows * record.dtype.itemsize].view(record.dtype)
+
+    def state(self, strategy: int, instance: int = 0) -> Strategy:
+        """A live view of a strategy's state."""
+        slot = records.slots(self.kernel, strategy)
+        return type(self.placed[strategy].strategy).at(self.kernel._address + slot.state_at + instance * slot.stride)
+
+    def snapshot(self) -> bytes:
+        """The whole state."""
+        return self.arena[: self.snapshot_bytes].tobytes()
+
+    def restore(self, state: bytes) -> None:
+        """Back to a snapshot of a kernel of the same shape."""
+        if len(state) != self.snapshot_bytes:
+            raise ConfigError(f"The snapshot has {len(state)} bytes, this kernel {self.snapshot_bytes}: strategies, instruments or sizes differ.")
+        self.arena[: self.snapshot_bytes] = np.frombuffer(state, np.uint8)
+
+    def _header(self, instruments: Any, cash: float, limits: dict[str, float], breach: dict[int, int], session: int) -> None:
+        k, z = self.kernel, self.sizes
+        for name, at in self._where.items():
+            setattr(k, name, at - CTX_BYTES)
+        k.instruments, k.strategies = len(instruments), len(self.placed)
+        k.order_cap, k.order_mask = z.orders, z.orders - 1
+        k.signal_cap, k.outbox_cap, k.refusal_cap = z.signals, z.outbox, z.refusals
+        k.session, k.next_order, k.next_day = session, 1, -LARGE
+        k.cash = k.start_equity = k.day_equity = k.peak = float(cash)
+        k.floor = -math.inf
+        k.day_offset_ns = int(instruments["day_offset_ns"][0])
+        unknown = set(limits) - set(LIMITS_OFF)
+        if unknown:
+            raise ConfigError(f"Unknown risk limit {', '.join(sorted(unknown))}; there are {', '.join(LIMITS_OFF)}.")
+        for name, value in {**LIMITS_OFF, **limits}.items():
+            integral = k.limits.fields[name].kind != "f8"
+            setattr(k.limits, name, min(int(value), LARGE) if integral and value != math.inf else LARGE if integral else value)
+        for reason, what in breach.items():
+            k.limits.breach[reason] = what
+        self.table("instruments_at")[:] = instruments
+        markets = self.table("markets_at")
+        markets["unit"] = instruments["lot"] * instruments["multiplier"]
+        markets["margin"] = instruments["margin"]
+
+    def _strategies(self, states: list[tuple[int, int, int]]) -> None:
+        routes, addresses = self.table("routes_at"), self.arena[self._where["addresses_at"] :][: 8 * len(self.placed) * codes.KINDS].view(np.int64)
+        routes["index"] = -1
+        n = self.kernel.instruments
+        for s, (p, (at, stride, instances)) in enumerate(zip(self.placed, states, strict=True)):
+            cls = type(p.strategy)
+            slot = records.slots(self.kernel, s)
+            slot.state_at, slot.stride, slot.instances = at - CTX_BYTES, stride, instances
+            for order, i in enumerate(p.instruments):
+                routes["index"][s * n + i] = 0 if cls.universe else order
+            template = np.frombuffer(p.strategy.tobytes(), np.uint8)
+            for instance in range(instances):
+                begin = at + instance * stride
+                self.arena[begin : begin + len(template)] = template
+                cls.place_tables(self.state(s, instance), n)
+            for name, address in p.addresses.items():
+                kind = HANDLERS[name][0]
+                slot.handles |= 1 << kind
+                addresses[s * codes.KINDS + kind] = address
+            slot.active = slot.handles
+            if slot.handles >> codes.SLICE & 1:
+                self.kernel.slices += 1
+
+
+def _round(length: int) -> int:
+    return -(-length // 64) * 64
+
+
+_numbers = itertools.count(1)
+last_fault: dict[int, Exception] = {}  # strategy -> the exception of its latest uncompiled fault
+
+
+def python_handlers(strategy: type[Strategy], on_error: Callable[[Exception], None] | None = None) -> dict[str, int]:
+    """Numbers under which the uncompiled handlers can be invoked: the oracle of law 5, and the source of tracebacks."""
+    addresses = {}
+    for name, function in strategy.handlers.items():
+        number = next(_numbers)
+        Invoke.python[number] = _bound(strategy, function, HANDLERS[name][1], on_error)
+        addresses[name] = number
+    return addresses
+
+
+def _bound(strategy: type[Strategy], function: Any, event: type[Record], on_error: Callable[[Exception], None] | None) -> Callable[[int, int, int], None]:
+    def call(state: int, ev: int, ctx: int) -> None:
+        try:
+            function(strategy.at(state), event.at(ev), Ctx.at(ctx))
+        except Exception as error:  # the compiled guard does the same: the fault is a code, the driver decides
+            Ctx.at(ctx).fault = codes.FAULT_HANDLER
+            if on_error is not None:
+                on_error(error)
+
+    return call

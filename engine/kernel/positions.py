@@ -1,0 +1,129 @@
+"""Positions and the account: the only file that writes position, cash and value.
+
+Law 1: sum of fills = position, exactly, in lots; per strategy and per instrument.
+Law 2: cash + value = start equity + realised + unrealised - fees, to 1e-9 relative.
+Law 3: flat is exactly zero: with nothing held, `value`, `gross` and `used` are 0.0.
+"""
+
+from engine.kernel.records import Kernel, Market, Position, instruments, markets, positions
+
+
+def revalue(k: Kernel, m: Market) -> None:
+    """Bring the account's totals up to date after a change of mark or net position of one instrument."""
+    value = m.net * m.mark * m.unit
+    if k.held == 1 and m.net != 0:  # the usual case needs no difference, so it cannot drift
+        k.value = value
+        k.gross = abs(value)
+        k.used = abs(value) * m.margin
+    else:
+        change = abs(value) - abs(m.value)
+        k.value += value - m.value
+        k.gross += change
+        k.used += change * m.margin
+    m.value = value
+    if k.held == 0:
+        k.value = 0.0
+        k.gross = 0.0
+        k.used = 0.0
+
+
+def resum(k: Kernel) -> None:
+    """Recompute the totals from the instruments, so that rounding never accumulates beyond a day."""
+    value, gross, used = 0.0, 0.0, 0.0
+    for i in range(k.instruments):
+        m = markets(k, i)
+        if m.net != 0:
+            value += m.value
+            gross += abs(m.value)
+            used += abs(m.value) * m.margin
+    k.value = value
+    k.gross = gross
+    k.used = used
+
+
+def change_net(k: Kernel, m: Market, lots: int) -> None:
+    """Move the net position and count held instruments."""
+    before = m.net
+    m.net = before + lots
+    if before == 0 and m.net != 0:
+        k.held += 1
+    elif before != 0 and m.net == 0:
+        k.held -= 1
+
+
+def apply_fill(k: Kernel, instrument: int, strategy: int, lots: int, price: float, fee: float) -> None:
+    """A fill of `lots` (signed) at `price`: position, average price, realised profit, cash."""
+    m = markets(k, instrument)
+    p = positions(k, strategy * k.instruments + instrument)
+    before = p.qty
+    if before == 0 or (before > 0) == (lots > 0):
+        p.average = (p.average * abs(before) + price * abs(lots)) / (abs(before) + abs(lots))
+    else:
+        closed = min(abs(before), abs(lots))
+        gain = closed * (price - p.average) * m.unit
+        if before < 0:
+            gain = -gain
+        p.realised += gain
+        k.realised += gain
+        if abs(lots) > abs(before):
+            p.average = price
+        elif abs(lots) == abs(before):
+            p.average = 0.0
+    p.qty = before + lots
+    p.fees += fee
+    p.fills += 1
+    k.cash -= lots * m.unit * price + fee
+    k.fees += fee
+    k.turnover += abs(lots) * m.unit * price
+    if m.mark == 0.0:
+        m.mark = price
+    change_net(k, m, lots)
+    revalue(k, m)
+
+
+def apply_mark(k: Kernel, m: Market, ts: int, price: float) -> None:
+    """A new last price."""
+    m.ts = ts
+    m.mark = price
+    if m.net != 0:
+        revalue(k, m)
+
+
+def apply_cash(k: Kernel, instrument: int, per_unit: float) -> None:
+    """A dividend or a funding payment: `per_unit` of cash for each unit held (negative: paid)."""
+    m = markets(k, instrument)
+    if m.net != 0:
+        amount = m.net * instruments(k, instrument).lot * per_unit
+        k.cash += amount
+        k.realised += amount
+
+
+def apply_split(k: Kernel, instrument: int, ratio: float) -> None:
+    """`ratio` new units for one old. Fractions of a lot are paid out in cash at the last price."""
+    m = markets(k, instrument)
+    for s in range(k.strategies):
+        p = positions(k, s * k.instruments + instrument)
+        if p.qty != 0:
+            exact = p.qty * ratio
+            whole = int(abs(exact) + 1e-9)
+            if exact < 0:
+                whole = -whole
+            fraction = exact - whole
+            if abs(fraction) > 1e-9:
+                gain = fraction * (m.mark - p.average) * m.unit / ratio
+                k.cash += fraction * m.mark / ratio * m.unit
+                p.realised += gain
+                k.realised += gain
+            change_net(k, m, whole - p.qty)
+            p.qty = whole
+            p.average = p.average / ratio if whole != 0 else 0.0
+    m.mark /= ratio
+    revalue(k, m)
+
+
+def correct(k: Kernel, instrument: int, strategy: int, lots: int, price: float) -> None:
+    """A CORRECTION: the venue's truth differs by `lots`, taken over at `price` without a fee."""
+    p: Position = positions(k, strategy * k.instruments + instrument)
+    fills = p.fills
+    apply_fill(k, instrument, strategy, lots, price, 0.0)
+    p.fills = fills

@@ -1,0 +1,100 @@
+"""What is measured: the cases, their rules, who takes part, and what a right answer is.
+
+Every case is a fixed rule on fixed data (`bench.data`), so that engines can be compared at all:
+one unit per order in the average crossings, so that equity never runs out and final equities agree.
+This module imports nothing, because every peer's environment reads it.
+"""
+
+from dataclasses import dataclass, field
+
+FAST, SLOW = 10, 50  # bars of the two averages
+FEE = 0.0005  # 5 bps of the value of each fill
+CASH = 1_000_000.0
+QTY = 1.0
+BARS = 1_000_000
+INSTRUMENTS, DAYS = 500, 2_520
+LONG_DAYS, SKIP_DAYS, HELD = 252, 21, 50  # 12-1 momentum: return from 252 to 21 days ago, the best 50
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One engine in one environment; `n` is a reduced size for those too slow for the whole case."""
+
+    name: str
+    environment: str
+    includes: str
+    module: str = ""
+    engine: str = ""
+    n: int = 0
+
+    @property
+    def script(self) -> str:
+        """The module that runs it, with the interpreter of its environment."""
+        return f"bench.peers.{self.module or self.environment}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`bounds`: what a right outcome of ours lies within, by key of the outcome."""
+
+    name: str
+    title: str
+    bars: int
+    ours: str
+    limit: str
+    peers: tuple[Peer, ...]
+    bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+FULL = "orders, fills, equity curve, risk checks, account"
+VBT = "final value and trade count (curve and records on demand)"
+RAPTOR = "fills, equity curve, 48 metrics"
+
+CASES = {
+    case.name: case
+    for case in (
+        Case(
+            "bars-single",
+            f"{BARS:,} one-minute bars, SMA {FAST}/{SLOW}, long-flat, 1 unit, next open, 5 bps",
+            BARS,
+            ours=FULL,
+            limit="equity curve, fills, return moments, drawdown",
+            peers=(
+                Peer("vectorbt-rust", "vectorbt", VBT, engine="auto"),
+                Peer("vectorbt", "vectorbt", VBT, engine="numba"),
+                Peer("raptorbt", "raptorbt", RAPTOR),
+                Peer("backtesting.py", "backtesting", "equity curve, trades, its metrics"),
+                Peer("backtrader", "backtrader", "final value, orders", n=100_000),
+            ),
+            bounds={"trades": (13_729, 13_730), "final_equity": (998_543.9, 998_544.1)},
+        ),
+        Case(
+            "bars-portfolio",
+            f"{INSTRUMENTS} x {DAYS:,} daily bars, SMA {FAST}/{SLOW} on each, 1 unit, next open, 5 bps, one account",
+            INSTRUMENTS * DAYS,
+            ours=FULL,
+            limit="equity curve of the shared account, fills, drawdown",
+            peers=(
+                Peer("vectorbt-rust", "vectorbt", VBT + "; independent accounts", engine="auto"),
+                Peer("vectorbt", "vectorbt", VBT + "; independent accounts", engine="numba"),
+                Peer("raptorbt", "raptorbt", RAPTOR + "; equal-weight budgets instead of 1 unit"),
+                Peer("backtrader", "backtrader", "final value, orders", n=25),
+            ),
+            bounds={"trades": (16_986, 16_990), "final_equity": (998_849.6, 998_849.8)},
+        ),
+        Case(
+            "bars-momentum",
+            f"{INSTRUMENTS} x {DAYS:,} daily bars, 12-1 momentum, best {HELD} at equal weight, monthly, next open, "
+            "5 bps, one account",
+            INSTRUMENTS * DAYS,
+            ours=FULL,
+            limit="equity curve of the shared account, fills, drawdown",
+            peers=(
+                Peer("vectorbt-rust", "vectorbt", VBT, engine="auto"),
+                Peer("vectorbt", "vectorbt", VBT, engine="numba"),
+                Peer("bt", "bt", "final value, positions; fills at the same close"),
+            ),
+            bounds={"final_equity": (969_000, 970_000)},  # valuing before or after fees moves it by 0.02 %
+        ),
+    )
+}

@@ -1,0 +1,90 @@
+"""Deterministic bars, written once to bench/data, and how every engine reads them.
+
+The generator is a geometric random walk of seed 7: the order of its draws is part of the case definition,
+because the expected outcomes hang on it. Prices of the single series keep five decimals, so that two averages
+practically never tie; those of the panel keep four.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import cases
+
+FOLDER = Path(__file__).parent / "data"
+SINGLE = FOLDER / "bars-single.parquet"
+PANEL = FOLDER / "bars-panel.parquet"
+FIELDS = ("open", "high", "low", "close", "volume")
+MINUTE_NS = 60_000_000_000
+
+Columns = dict[str, "np.ndarray[Any, Any]"]
+
+
+def walk(shape: tuple[int, ...], volatility: float, decimals: int) -> Columns:
+    """Open, high, low, close and volume of `shape` (bars first); each open is near the close before it."""
+    rng = np.random.default_rng(7)
+    steps = rng.standard_normal(shape) * volatility - 0.5 * volatility * volatility
+    close = 100.0 * np.exp(np.cumsum(steps, axis=0))
+    before = np.concatenate([np.full((1, *shape[1:]), 100.0), close[:-1]])
+    open_ = before * np.exp(rng.standard_normal(shape) * volatility * 0.1)
+    high = np.maximum(open_, close) * np.exp(np.abs(rng.standard_normal(shape)) * volatility * 0.5)
+    low = np.minimum(open_, close) * np.exp(-np.abs(rng.standard_normal(shape)) * volatility * 0.5)
+    volume = np.round(np.exp(rng.standard_normal(shape) * 0.7 + 8.0))
+    prices = (np.round(column, decimals) for column in (open_, high, low, close))
+    return dict(zip(FIELDS, (*prices, volume), strict=True))
+
+
+def names() -> list[str]:
+    """The instruments of the panel, S000 to S499."""
+    return [f"S{i:03d}" for i in range(cases.INSTRUMENTS)]
+
+
+def write(path: Path, columns: dict[str, Any]) -> None:
+    """Write one Parquet file, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    pq.write_table(pa.table(columns), part)
+    part.replace(path)
+
+
+def make() -> None:
+    """Write what is missing. `time` is when a bar closes, UTC."""
+    if not SINGLE.exists():
+        start = np.datetime64("2020-01-01T00:00:00", "ns").astype("i8")
+        time = (start + np.arange(cases.BARS, dtype="i8") * MINUTE_NS).astype("M8[ns]")
+        write(SINGLE, {"time": time, **walk((cases.BARS,), 0.0005, 5)})
+    if not PANEL.exists():
+        days = np.busday_offset("2015-01-01", np.arange(cases.DAYS), roll="forward").astype("M8[ns]")
+        panel = {
+            "time": np.repeat(days, cases.INSTRUMENTS),
+            "instrument": np.tile(np.array(names()), cases.DAYS),
+        }
+        columns = walk((cases.DAYS, cases.INSTRUMENTS), 0.02, 4)
+        write(PANEL, {**panel, **{name: column.ravel() for name, column in columns.items()}})
+
+
+def load(path: Path, n: int = 0) -> Columns:
+    """Contiguous columns of the first `n` rows (0: all); `time` as datetime64[ns]."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    table = table.slice(0, n) if n else table
+    wanted = (name for name in table.column_names if name != "instrument")
+    return {name: np.ascontiguousarray(table[name].to_numpy()) for name in wanted}
+
+
+def load_panel(n: int = 0) -> Columns:
+    """The panel as (days, instruments) arrays, the first `n` instruments (0: all), and `time` of length days."""
+    columns = load(PANEL)
+    shape = (cases.DAYS, cases.INSTRUMENTS)
+    time = columns.pop("time").reshape(shape)[:, 0]
+    kept = {name: np.ascontiguousarray(c.reshape(shape)[:, : n or None]) for name, c in columns.items()}
+    return {"time": np.ascontiguousarray(time), **kept}
+
+
+if __name__ == "__main__":
+    make()

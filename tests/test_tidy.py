@@ -1,0 +1,307 @@
+"""House rules, as tests of the source text: sizes, words, and what may stand where.
+
+The sizes are a ratchet: a lower number merges, a higher one does not.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PRODUCT = ("engine", "strategies", "backtest")
+SOURCE = (*PRODUCT, "conf", "bench")
+BELOW_HARNESSES = ("engine/kernel", "engine/store", "engine/errors.py", "engine/ports.py", "engine/config.py",
+                   "engine/journal.py", "engine/session.py", "engine/replay.py", "engine/tracking.py",
+                   "engine/promote.py")  # fmt: skip
+
+LINES_IN_ALL = 12_000  # of engine, strategies and backtest together; lower it whenever the code shrinks
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, COLUMNS = 350, 70, 120
+
+# Words that have one meaning here and another name there; only names that we define are looked at.
+SAY_INSTEAD = {
+    "symbol": "instrument", "ticker": "instrument", "asset": "instrument", "broker": "venue", "exchange": "venue",
+    "holding": "position", "callback": "handler or report", "ticket": "order", "deal": "fill", "alert": "signal",
+    "prediction": "signal", "bot": "kernel", "trial": "lane", "combo": "lane",
+}  # fmt: skip
+ALLOWED_WORDS: set[str] = set()
+
+# Of a scalar these differ between compiled and uncompiled code; those of `math` do not.
+SCALAR_NUMPY = {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "power", "hypot",
+                "sin", "cos", "tan", "sinh", "cosh", "tanh"}  # fmt: skip
+
+KERNEL_MAY_IMPORT = {"collections", "ctypes", "dataclasses", "functools", "inspect", "math", "numpy", "sys", "types",
+                     "typing", "engine.errors", "engine.kernel"}  # fmt: skip
+IMAGES_MAY_IMPORT = {"ast", "builtins", "dis", "hashlib", "itertools", "json", "linecache", "llvmlite", "os", "pathlib",
+                     "platform", "platformdirs", "tempfile", "textwrap", "time", "importlib", "numba"}  # fmt: skip
+# Compile, store, load and explain images: files, digests, machine code, and numba in the first alone.
+ABOUT_IMAGES = {"compile.py", "image.py", "build.py", "lint.py"}
+
+
+@cache
+def files(*folders: str) -> list[Path]:
+    """Python files below folders or files of the repository; environments and data are not source."""
+    found = (p for f in folders for p in ([ROOT / f] if f.endswith(".py") else (ROOT / f).rglob("*.py")))
+    return sorted(p for p in found if p.exists() and not {".venvs", "data", "__pycache__"} & set(p.parts))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def at(path: Path, line: int = 0) -> str:
+    return f"{path.relative_to(ROOT)}:{line}" if line else str(path.relative_to(ROOT))
+
+
+def none(found: Iterator[str], rule: str) -> None:
+    lines = list(found)
+    assert not lines, f"{rule}:\n  " + "\n  ".join(lines)
+
+
+def test_sizes_of_files() -> None:
+    none(
+        (f"{at(p)} has {n}" for p in files(*SOURCE) if (n := len(p.read_text().splitlines())) > LINES_OF_A_FILE),
+        f"a file has at most {LINES_OF_A_FILE} lines",
+    )
+
+
+def test_size_in_all() -> None:
+    lines = sum(len(p.read_text().splitlines()) for p in files(*PRODUCT))
+    assert lines <= LINES_IN_ALL, f"{lines} lines of source; the ratchet stands at {LINES_IN_ALL}"
+
+
+def test_sizes_of_functions() -> None:
+    functions = (
+        (p, f)
+        for p in files(*SOURCE)
+        for f in ast.walk(tree(p))
+        if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    none(
+        (
+            f"{at(p, f.lineno)} {f.name} has {n}"
+            for p, f in functions
+            if (n := (f.end_lineno or f.lineno) - f.lineno + 1) > LINES_OF_A_FUNCTION
+        ),
+        f"a function has at most {LINES_OF_A_FUNCTION} lines",
+    )
+
+
+def test_columns() -> None:
+    none(
+        (
+            f"{at(p, i)} has {len(line)}"
+            for p in files(*SOURCE, "tests")
+            for i, line in enumerate(p.read_text().splitlines(), 1)
+            if len(line) > COLUMNS
+        ),
+        f"a line has at most {COLUMNS} columns",
+    )
+
+
+def test_modules_have_docstrings() -> None:
+    none(
+        (at(p) for p in files(*SOURCE, "tests") if tree(p).body and not ast.get_docstring(tree(p))),
+        "a module opens by saying what it is",
+    )
+
+
+def defined(path: Path) -> Iterator[tuple[str, int]]:
+    """Every name that a file defines: functions, classes, arguments, variables, fields."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+
+
+def words(name: str) -> set[str]:
+    """The words of a name, singular: `AssetBook` and `asset_books` are asset and book."""
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+    return {part.lower() for part in parts} | {part.lower().removesuffix("s") for part in parts}
+
+
+def test_words() -> None:
+    none(
+        (
+            f"{at(p, line)} `{name}`: say {SAY_INSTEAD[word]}"
+            for p in files(*SOURCE)
+            for name, line in defined(p)
+            if name not in ALLOWED_WORDS
+            for word in words(name) & set(SAY_INSTEAD)
+        ),
+        "one word, one meaning",
+    )
+
+
+def test_modes_are_compositions() -> None:
+    banned = re.compile(r"\b(is_live|is_backtest|environment)\b")
+    none(
+        (
+            f"{at(p, line)} {name}"
+            for p in files(*BELOW_HARNESSES)
+            for name, line in defined(p)
+            if banned.fullmatch(name)
+        ),
+        "below the harnesses nothing knows whether it is history or live",
+    )
+
+
+def test_no_scalar_numpy_in_what_is_compiled() -> None:
+    compiled = [*files("engine/kernel", "strategies"), *(p for p in files("backtest") if "@hot" in p.read_text())]
+    none(
+        (
+            f"{at(p, node.lineno)} np.{node.attr}"
+            for p in compiled
+            for node in ast.walk(tree(p))
+            if isinstance(node, ast.Attribute) and node.attr in SCALAR_NUMPY
+            if isinstance(node.value, ast.Name) and node.value.id in ("np", "numpy")
+        ),
+        "use math: compiled and uncompiled numpy scalars differ in their last bits",
+    )
+
+
+def test_no_field_hides_behind_numpy() -> None:
+    import backtest  # noqa: F401
+    import strategies  # noqa: F401
+    from engine.kernel.layout import Record
+
+    def below(record: type[Record]) -> Iterator[type[Record]]:
+        for child in record.__subclasses__():
+            yield child
+            yield from below(child)
+
+    taken = set(dir(np.record))
+    known = set(below(Record))
+    assert len(known) > 10
+    none(
+        (f"{r.__module__}.{r.__qualname__}.{f}" for r in known for f in (r.dtype.names or ()) if f in taken),
+        "uncompiled, record.size reads an attribute of numpy and not the field",
+    )
+
+
+def test_errors_are_not_swallowed() -> None:
+    def wide(kind: ast.expr | None) -> bool:
+        return kind is None or (isinstance(kind, ast.Name) and kind.id in ("Exception", "BaseException"))
+
+    def reasons(path: Path) -> Iterator[tuple[int, str]]:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ExceptHandler):
+                nothing = all(isinstance(s, ast.Pass | ast.Continue) or is_ellipsis(s) for s in node.body)
+                raises = any(isinstance(inner, ast.Raise) for s in node.body for inner in ast.walk(s))
+                if nothing:
+                    yield node.lineno, "a handler that does nothing"
+                elif wide(node.type) and not raises and "kernel" not in path.parts:
+                    yield node.lineno, "catches everything and does not raise"
+            elif isinstance(node, ast.Attribute) and node.attr == "suppress":
+                yield node.lineno, "contextlib.suppress"
+
+    none((f"{at(p, line)} {why}" for p in files(*SOURCE) for line, why in reasons(p)), "no error is swallowed")
+
+
+def is_ellipsis(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and statement.value.value is ...
+    )
+
+
+def test_nothing_is_left_for_later() -> None:
+    later = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|assert False")
+    none(
+        (
+            f"{at(p, i)} {line.strip()}"
+            for p in files(*SOURCE, "tests")
+            if p != Path(__file__).resolve()
+            for i, line in enumerate(p.read_text().splitlines(), 1)
+            if later.search(line)
+        ),
+        "unfinished work is an issue, not a comment",
+    )
+
+
+TEXTS = ("*.py", "*.toml", "*.txt", "*.md", "*.yaml", "*.yml", "Makefile", ".ci/run", "Dockerfile", "*.ipynb")
+
+
+def texts() -> Iterator[Path]:
+    kept = (path for pattern in TEXTS for path in ROOT.glob(f"**/{pattern}"))
+    hidden = {".venv", ".venvs", ".pytest_cache", "outputs", "build", "dist", "__pycache__", "mlruns"}
+    return (p for p in kept if p.is_file() and not hidden & set(p.relative_to(ROOT).parts))
+
+
+def test_no_machine_is_named() -> None:
+    place = re.compile(r"(?<![\w.}])/(?:home|root|work|tmp|Users|opt)/\w")
+    none(
+        (
+            f"{at(p, i)} {line.strip()[:90]}"
+            for p in texts()
+            for i, line in enumerate(p.read_text(errors="replace").splitlines(), 1)
+            if place.search(line)
+        ),
+        "paths are relative to the repository, or asked for",
+    )
+
+
+PINS = [ROOT / "constraints.txt", *sorted((ROOT / "bench" / "pins").glob("*.txt"))]
+
+
+@pytest.mark.parametrize("path", PINS, ids=lambda p: p.stem)
+def test_pins_are_names_and_versions(path: Path) -> None:
+    pin = re.compile(r"[a-z0-9][a-z0-9._-]*(\[[a-z,]+\])?==[0-9][\w.+!]*( ; .+)?")
+    lines = path.read_text().splitlines()
+    assert lines
+    none(
+        (f"{at(path, i)} {line}" for i, line in enumerate(lines, 1) if not pin.fullmatch(line)), "name==version, no URL"
+    )
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), node.lineno
+
+
+def strangers(paths: list[Path], allowed: set[str]) -> Iterator[str]:
+    for path in paths:
+        for name, line in imported(path):
+            parts = name.split(".")
+            if not {".".join(parts[:k]) for k in range(1, len(parts) + 1)} & allowed:
+                yield f"{at(path, line)} {name}"
+
+
+def test_the_kernel_is_closed_to_the_world() -> None:
+    pure = [p for p in files("engine/kernel") if p.name not in ABOUT_IMAGES]
+    none(strangers(pure, KERNEL_MAY_IMPORT), "the kernel has no clock, no files, no wires")
+    images = [p for p in files("engine/kernel") if p.name in ABOUT_IMAGES]
+    none(strangers(images, KERNEL_MAY_IMPORT | IMAGES_MAY_IMPORT), "images know files and machine code, no more")
+
+
+def test_strategies_see_the_kernel_only() -> None:
+    allowed = {"engine.kernel", "engine.errors", "strategies", "math", "typing", "collections", "importlib", "numpy"}
+    none(strangers(files("strategies"), allowed), "a strategy sees the kernel and arithmetic")
+
+
+DOORS = {"numba": "engine/kernel/compile.py", "mlflow": "engine/tracking.py"}
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_libraries_with_one_door(library: str) -> None:
+    none(
+        (
+            f"{at(p, line)} {name}"
+            for p in files(*PRODUCT)
+            for name, line in imported(p)
+            if name.split(".")[0] == library and at(p) != DOORS[library]
+        ),
+        f"only {DOORS[library]} imports {library}",
+    )

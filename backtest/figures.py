@@ -142,3 +142,12 @@ def label_of(config: Mapping[str, Any], names: list[str]) -> str:
     """
     return ", ".join(" ".join([name, *(f"{k}={v}" for k, v in params.items())])
                      for name, params in strategies_of(config, names)) or "no strategy"  # fmt: skip
+
+
+def note(metrics: Mapping[str, float], label: str, data: str, span: tuple[str, str]) -> str:
+    """The figures in Markdown, for the tracker's description of a run."""
+    cells = [f"{name} | {figure(metrics, key)}" for key, name, _, _ in FIGURES]
+    half = -(-len(cells) // 2)
+    lines = [f"| {left} | {right} |" for left, right in zip(cells[:half], [*cells[half:], " | "], strict=False)]
+    head = ["| figure | value | figure | value |", "|---|---:|---|---:|"]
+    return "\n".join([f"**{label}** on **{data}**, {span[0]} to {span[1]}", "", *head, *lines])

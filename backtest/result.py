@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import frames
-from backtest.figures import flat, label_of, strategies_of, table
+from backtest.figures import flat, label_of, note, strategies_of, table
 from backtest.history import History, buy_and_hold, scan
 from backtest.metrics import Floats, Ints, Periods, curve_metrics, period_ends, periodic
 from backtest.trades import Fills, Trades, round_trips, trade_metrics, whole_lots
@@ -27,7 +27,6 @@ from engine.kernel import codes
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     import polars as pl
-
     from engine.tracking import TrackedRun
 
 GRID = 2_000  # times at which the report compares with buy and hold
@@ -164,7 +163,7 @@ class Result:
         """Every setting under a flat dotted name; the parameters of a single strategy under their own names."""
         known = strategies_of(self.config, self.strategies)
         own = dict(known[0][1]) if len(known) == 1 else {f"{n}.{k}": v for n, p in known for k, v in p.items()}
-        rest = {k: v for k, v in flat(self.config).items() if k.split(".")[0] not in ("strategy", "strategies", "params")}
+        rest = flat({k: v for k, v in self.config.items() if k not in ("strategy", "strategies", "params")})
         return {"strategy": ", ".join(self.strategies), **own, **rest}
 
     def span(self) -> tuple[str, str]:
@@ -236,27 +235,18 @@ class Result:
         return Path(directory)
 
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
-              artifacts_dir: str | os.PathLike[str] | None = None, tags: Mapping[str, str] | None = None) -> "TrackedRun":  # fmt: skip
+              artifacts_dir: str | os.PathLike[str] | None = None,
+              tags: Mapping[str, str] | None = None) -> "TrackedRun":  # fmt: skip
         """Log this result as a run of the experiment tracker; `artifacts_dir` is a directory that `save` wrote."""
         from engine import tracking
 
         return tracking.track(
             experiment=experiment, name=name or self.label, tracking_uri=tracking_uri, params=self.params,
             metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
-            dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts_dir, note=self.note(),
+            dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts_dir,
+            note=note(self.metrics, self.label, self.tape.name, self.span()),
             tags={**{str(k): str(v) for k, v in self.identity.items()}, **(tags or {})},
         )  # fmt: skip
-
-    def note(self) -> str:
-        """The summary in Markdown, for the tracker."""
-        from backtest.figures import FIGURES, figure
-
-        first, last = self.span()
-        lines = [f"**{self.label}** on **{self.tape.name}** ({len(self.instruments)} instruments), {first} to {last}", ""]
-        lines += ["| figure | value | figure | value |", "|---|---:|---|---:|"]
-        cells = [f"{label} | {figure(self.metrics, key)}" for key, label, _, _ in FIGURES[:34]]
-        lines += [f"| {a} | {b} |" for a, b in zip(cells[::2], cells[1::2], strict=True)]
-        return "\n".join(lines)
 
 
 @contextmanager
@@ -267,11 +257,11 @@ def _written(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield part
         if part.is_dir() and target.is_dir():
-            os.replace(target, old)
-        os.replace(part, target)
-    except Exception as error:
+            target.replace(old)
+        part.replace(target)
+    except BaseException as error:
         if old.exists() and not target.exists():
-            os.replace(old, target)
+            old.replace(target)
         # polars has errors of its own for a full disk; they are no OSError.
         if isinstance(error, OSError) or type(error).__module__.startswith("polars"):
             raise DataError(f"{target}: cannot be written ({error}); nothing was left behind. "

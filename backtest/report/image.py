@@ -1,0 +1,81 @@
+"""The report as one image: equity against buy and hold, drawdown, and price with trades."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.figures import figure
+from backtest.history import decimate, price_line
+from backtest.metrics import underwater
+from backtest.report.charts import BLUE, GREEN, GREY, RED, TRADES, VIOLET, busiest
+from backtest.trades import split_factors
+
+if TYPE_CHECKING:
+    from backtest.result import Result
+
+POINTS = 2_000
+
+
+def draw(result: "Result", path: Path) -> None:
+    """Write the image (1,400 × 1,000 pixels, PNG)."""
+    # The canvas is used directly, because pyplot would choose a window system and keep the figure alive.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+    canvas = FigureCanvasAgg(Figure(figsize=(14, 10), dpi=100, layout="constrained"))
+    top, low, bottom = canvas.figure.subplots(3, 1, sharex=True, height_ratios=[3, 1, 3])
+    ts, equity, _ = result.curve
+    rows = decimate(equity, POINTS)
+    top.plot(_days(ts[rows]), equity[rows], color=BLUE, lw=1.4, label="Equity")
+    hold = result.hold * result.start_equity
+    top.plot(_days(result.history.grid), hold, color=GREY, lw=1.1, label="Buy and hold")
+    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    main = ("total_return", "annual_return", "sharpe", "max_drawdown", "trades")
+    words = ("return", "a year", "Sharpe", "drawdown", "trades")
+    facts = "   ".join(f"{word} {figure(result.metrics, key)}" for key, word in zip(main, words, strict=True))
+    top.set_title(f"{result.label} on {result.tape.name}\n{facts}".replace("$", r"\$"), loc="left", fontsize=13)
+    depth = underwater(equity, result.start_equity)
+    rows = decimate(depth, POINTS)
+    low.fill_between(_days(ts[rows]), depth[rows], 0.0, color=RED, alpha=0.25, lw=0)
+    low.plot(_days(ts[rows]), depth[rows], color=RED, lw=0.9)
+    low.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    low.set_ylabel("Drawdown")
+    index = busiest(result)[0] if result.instruments else -1
+    if index >= 0:
+        _price(result, index, bottom)
+    for axes in (top, low, bottom):
+        axes.grid(color="#e8ebef", lw=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    for axes in (top, bottom):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", frameon=False, ncols=6, fontsize=10)
+            axes.margins(y=0.14)
+    canvas.print_png(str(path))
+
+
+def _days(ts: Any) -> Any:
+    return np.asarray(ts).astype("datetime64[ns]")
+
+
+def _price(result: "Result", index: int, axes: Any) -> None:
+    trips, actions = result.trips, result.history.actions
+    ts, close = price_line(result.tape.events, index, actions, POINTS)
+    axes.plot(_days(ts), close, color=GREY, lw=1.0, label=result.instruments[index].replace("$", r"\$"))
+    rows = np.flatnonzero(trips.instrument == index)
+    rows = rows[np.argsort(-np.abs(trips.pnl[rows]), kind="stable")[:TRADES]]
+    factor = split_factors(trips.exit_ts[rows], actions, actions.instrument == index)
+    entry, leave = trips.entry_price[rows] / factor, trips.exit_price[rows] / factor
+    long, won, done = trips.side[rows] > 0, trips.pnl[rows] > 0, ~trips.open[rows]
+    for name, mask, when, price, mark, color in (
+        ("long entry", long, trips.entry_ts, entry, "^", BLUE),
+        ("short entry", ~long, trips.entry_ts, entry, "v", VIOLET),
+        ("exit, profit", won & done, trips.exit_ts, leave, "x", GREEN),
+        ("exit, loss", ~won & done, trips.exit_ts, leave, "x", RED),
+    ):
+        if mask.any():
+            x, y = _days(when[rows][mask]), price[mask]
+            axes.scatter(x, y, marker=mark, color=color, s=26, lw=1.3, label=name, zorder=3)
+    axes.set_ylabel("Price")

@@ -12,6 +12,7 @@ import numpy as np
 
 from backtest import loop
 from backtest.records import Loop, Venue, VenueMarket, VenueOrder
+from engine.config import VenueModel
 from engine.errors import KernelHalted
 from engine.kernel import build, codes
 from engine.kernel.machine import Machine
@@ -19,16 +20,6 @@ from engine.kernel.records import Curve, Event, Instrument, Order, Refusal
 
 ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run}
 CURVE_POINTS = 1 << 20
-
-
-@dataclass(frozen=True)
-class VenueModel:
-    """Parameters of the simulated venue. Slippage in basis points, participation as a fraction of a bar's volume (0 = no cap)."""
-
-    slippage_bps: float = 0.0
-    participation: float = 0.0
-    touch: bool = False
-    leverage: float = np.inf
 
 
 def program() -> Callable[[int], None]:
@@ -40,7 +31,7 @@ def program() -> Callable[[int], None]:
 class SimulatedVenue:
     """Owns the venue's memory."""
 
-    def __init__(self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, orders: int = 1024) -> None:
+    def __init__(self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, leverage: float, orders: int) -> None:
         n = len(instruments)
         parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n)]
         offsets, at = [], 0
@@ -52,7 +43,7 @@ class SimulatedVenue:
         v = self.header
         v.orders_at, v.markets_at, v.instruments_at = offsets[1:]
         v.slippage_bps, v.participation, v.touch = model.slippage_bps, model.participation, int(model.touch)
-        v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = model.leverage, cash, n, orders, -(1 << 62)
+        v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = leverage, cash, n, orders, -(1 << 62)
         rows = self.memory[offsets[1] :][: VenueOrder.dtype.itemsize * orders].view(VenueOrder.dtype)
         rows["next"] = [*range(1, orders), -1]
         markets = self.memory[offsets[2] :][: VenueMarket.dtype.itemsize * n].view(VenueMarket.dtype)

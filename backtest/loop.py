@@ -158,11 +158,12 @@ def run(address: int) -> None:
         if k.refusals_out:
             flush_refusals(lp, k)
         sample(lp, k)
-        at = end
+        begin, at = at, end
         if k.halt != codes.RUNNING:
             lp.status = codes.HALTED
             break
         if k.faulted != faults and lp.stop_on_fault:
             lp.status = codes.FAULTED
+            lp.fault_index = begin
             break
     lp.index = at

@@ -97,6 +97,7 @@ class Loop(Record):
     status: I8
     dropped: I8
     started: I8
+    fault_index: I8  # first event of the timestamp in which a strategy failed
 
 
 venue_at = Pointer(Venue)

@@ -107,6 +107,14 @@ class Machine:
             raise ConfigError(f"The snapshot has {len(state)} bytes, this kernel {self.snapshot_bytes}: strategies, instruments or sizes differ.")
         self.arena[: self.snapshot_bytes] = np.frombuffer(state, np.uint8)
 
+    def retarget(self, strategy: int, addresses: dict[str, int]) -> None:
+        """Let other code handle a strategy's events from now on; the state stays."""
+        for name, address in addresses.items():
+            self._addresses()[strategy * codes.KINDS + HANDLERS[name][0]] = address
+
+    def _addresses(self) -> "np.ndarray[Any, Any]":
+        return self.arena[self._where["addresses_at"] :][: 8 * len(self.placed) * codes.KINDS].view(np.int64)
+
     def _header(self, instruments: Any, cash: float, limits: dict[str, float], breach: dict[int, int], session: int) -> None:
         k, z = self.kernel, self.sizes
         for name, at in self._where.items():
@@ -132,7 +140,7 @@ class Machine:
         markets["margin"] = instruments["margin"]
 
     def _strategies(self, states: list[tuple[int, int, int]]) -> None:
-        routes, addresses = self.table("routes_at"), self.arena[self._where["addresses_at"] :][: 8 * len(self.placed) * codes.KINDS].view(np.int64)
+        routes = self.table("routes_at")
         routes["index"] = -1
         n = self.kernel.instruments
         for s, (p, (at, stride, instances)) in enumerate(zip(self.placed, states, strict=True)):
@@ -147,9 +155,8 @@ class Machine:
                 self.arena[begin : begin + len(template)] = template
                 cls.place_tables(self.state(s, instance), n)
             for name, address in p.addresses.items():
-                kind = HANDLERS[name][0]
-                slot.handles |= 1 << kind
-                addresses[s * codes.KINDS + kind] = address
+                slot.handles |= 1 << HANDLERS[name][0]
+            self.retarget(s, p.addresses)
             slot.active = slot.handles
             if slot.handles >> codes.SLICE & 1:
                 self.kernel.slices += 1
@@ -159,11 +166,11 @@ def _round(length: int) -> int:
     return -(-length // 64) * 64
 
 
+OnError = Callable[[Exception, dict[str, Any], dict[str, Any]], None]  # exception, state and event just before
 _numbers = itertools.count(1)
-last_fault: dict[int, Exception] = {}  # strategy -> the exception of its latest uncompiled fault
 
 
-def python_handlers(strategy: type[Strategy], on_error: Callable[[Exception], None] | None = None) -> dict[str, int]:
+def python_handlers(strategy: type[Strategy], on_error: OnError | None = None) -> dict[str, int]:
     """Numbers under which the uncompiled handlers can be invoked: the oracle of law 5, and the source of tracebacks."""
     addresses = {}
     for name, function in strategy.handlers.items():
@@ -173,13 +180,15 @@ def python_handlers(strategy: type[Strategy], on_error: Callable[[Exception], No
     return addresses
 
 
-def _bound(strategy: type[Strategy], function: Any, event: type[Record], on_error: Callable[[Exception], None] | None) -> Callable[[int, int, int], None]:
+def _bound(strategy: type[Strategy], function: Any, event: type[Record], on_error: OnError | None) -> Callable[[int, int, int], None]:
     def call(state: int, ev: int, ctx: int) -> None:
+        view, happening = strategy.at(state), event.at(ev)
+        before = view.asdict() if on_error is not None else {}
         try:
-            function(strategy.at(state), event.at(ev), Ctx.at(ctx))
+            function(view, happening, Ctx.at(ctx))
         except Exception as error:  # the compiled guard does the same: the fault is a code, the driver decides
             Ctx.at(ctx).fault = codes.FAULT_HANDLER
             if on_error is not None:
-                on_error(error)
+                on_error(error, before, happening.asdict())
 
     return call

@@ -1,0 +1,198 @@
+"""A backtest from strategies and data to a result.
+
+`prepare` opens the data, compiles what is not compiled and lays everything out; `Prepared.run` drives it, as often as
+one likes; `backtest` is both in one call.
+"""
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from backtest.drive import CURVE_POINTS, ENTRIES, Drive, Outputs, SimulatedVenue, halt_error, program
+from backtest.loop import run as uncompiled
+from backtest.result import Result
+from engine.config import Risk, VenueModel, config_hash
+from engine.errors import ConfigError, StrategyFault
+from engine.kernel import build, codes, image
+from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
+from engine.kernel.records import Curve, Instrument, slots
+from engine.kernel.strategy import Strategy
+from engine.store import open_tape
+
+Span = Any  # str, date, datetime or None
+
+
+def backtest(strategy: "Strategy | Sequence[Strategy]", data: Any, **settings: Any) -> Result:
+    """Run one strategy, or several in one account, over data; settings as in `prepare`.
+
+    >>> from strategies import Momentum
+    >>> from engine.store.synthetic import bars_frame
+    >>> backtest(Momentum(fast=5, slow=20), bars_frame(500, seed=7)).metrics["fills"] > 0
+    True
+    """
+    return prepare(strategy, data, **settings).run()
+
+
+def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments: Any = None, start: Span = None, end: Span = None,
+            cash: float = 100_000.0, risk: Risk | None = None, venue: VenueModel | None = None, compiled: bool = True,
+            sizes: Sizes | None = None, on_fault: str = "raise", name: str | None = None, open_options: dict[str, Any] | None = None,
+            **short: Any) -> "Prepared":  # fmt: skip
+    """Everything ready to run.
+
+    `data`: a dataset's name, a path, or a polars frame with a time column and OHLCV. `start`, `end`: [start, end) on the
+    bars' close times. `cash` in account currency. Fields of Risk and VenueModel may be given by their name
+    (`taker_bps=5, leverage=2`). `on_fault`: "raise" stops at the first fault of a strategy, "continue" lets the others
+    go on. `compiled=False` runs the same code in plain Python, thousands of times slower, for a debugger.
+
+    Raises ConfigError, DataError, StrategyError with what is wrong and what to do.
+    """
+    given = [strategy] if isinstance(strategy, Strategy) else list(strategy)
+    for one in given:
+        if not isinstance(one, Strategy):
+            hint = f"; write {one.__name__}()" if isinstance(one, type) else ""
+            raise ConfigError(f"A strategy must be an instance of a Strategy class, got {one!r}{hint}.")
+    if not cash > 0:
+        raise ConfigError(f"cash must be above 0, got {cash}.")
+    if on_fault not in ("raise", "continue"):
+        raise ConfigError(f"on_fault must be raise or continue, got {on_fault!r}.")
+    risk, venue = _with(risk or Risk(), venue or VenueModel(), short)
+    tape = open_tape(data, instruments, start, end, **(open_options or {}))
+    return Prepared(given, tape, float(cash), risk, venue, compiled, sizes, on_fault, name)
+
+
+def _with(risk: Risk, venue: VenueModel, short: dict[str, Any]) -> tuple[Risk, VenueModel]:
+    """Settings given by their bare name, each to where it belongs."""
+    first, second = dict(vars(risk)), dict(vars(venue))
+    for key, value in short.items():
+        if key in first:
+            first[key] = value
+        elif key in second:
+            second[key] = value
+        else:
+            raise ConfigError(f"Unknown setting {key!r}; there are instruments, start, end, cash, {', '.join([*first, *second])}.")
+    return Risk(**first), VenueModel(**second)
+
+
+def instrument_rows(tape: Any, risk: Risk, venue: VenueModel) -> "np.ndarray[Any, Any]":
+    """The instruments of a tape as the kernel's records, with the fees and lists of the configuration."""
+    names = [info.name for info in tape.instruments]
+    for what, listed in (("allow", risk.allow), ("block", risk.block)):
+        unknown = sorted(set(listed) - set(names))
+        if unknown:
+            raise ConfigError(f"risk.{what} names {', '.join(unknown)}, which the data do not have; there are {', '.join(names[:20])}.")
+    currencies = {info.currency for info in tape.instruments}
+    if len(currencies) > 1:
+        raise ConfigError(f"One account has one currency, the data have {', '.join(sorted(currencies))}; choose instruments of one.")
+    rows = np.zeros(len(names), Instrument.dtype)
+    for row, info in zip(rows, tape.instruments, strict=True):
+        for key in ("tick", "lot", "multiplier", "maker_bps", "taker_bps", "fee_per_unit", "fee_min", "margin", "shortable", "bar_ns"):
+            row[key] = getattr(info, key)
+        for key, value in venue.fees().items():
+            row[key] = value
+        row["allowed"] = not risk.allow or info.name in risk.allow
+        row["blocked"] = info.name in risk.block
+    return rows
+
+
+class Prepared:
+    """A backtest that is ready to run; each run starts afresh."""
+
+    def __init__(self, strategies: list[Strategy], tape: Any, cash: float, risk: Risk, venue: VenueModel, compiled: bool,
+                 sizes: Sizes | None, on_fault: str, name: str | None) -> None:  # fmt: skip
+        self.strategies, self.tape, self.cash, self.risk, self.venue = strategies, tape, cash, risk, venue
+        self.compiled, self.on_fault = compiled, on_fault
+        self.rows = instrument_rows(tape, risk, venue)
+        n = len(self.rows)
+        room = 1 << max(10, (4 * n * len(strategies) - 1).bit_length())
+        self.sizes = sizes or Sizes(orders=min(room, 1 << 16), signals=room, outbox=2 * min(room, 1 << 16), refusals=room)
+        self.images = [build.handlers(type(s)) if compiled else None for s in strategies]
+        self.function = program() if compiled else uncompiled
+        self.name = name or strategies[0].__class__.__name__.lower()
+        self._places: list[Placed] | None = None
+
+    def places(self) -> list[Placed]:
+        """The strategies with their handlers' addresses."""
+        if self._places is None:
+            everything = tuple(range(len(self.rows)))
+            found = [i.addresses if i is not None else python_handlers(type(s)) for s, i in zip(self.strategies, self.images, strict=True)]
+            self._places = [Placed(s, everything, a) for s, a in zip(self.strategies, found, strict=True)]
+        return self._places
+
+    def drive(self, function: Any = None) -> Drive:
+        """A fresh kernel and venue on the tape."""
+        machine = Machine(self.places(), self.rows, cash=self.cash, limits=self.risk.limits(), breach=self.risk.breaches(), sizes=self.sizes)
+        venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders)
+        events = self.tape.events
+        span = int(events["ts"][-1]) - int(events["ts"][0])
+        sample = 0 if len(events) <= CURVE_POINTS else span // (CURVE_POINTS // 2)
+        return Drive(machine, venue, events, sample, self.on_fault == "raise", function or self.function)
+
+    def run(self) -> Result:
+        """One run. Raises StrategyFault or KernelHalted."""
+        begin = time.perf_counter()
+        drive = self.drive()
+        status = drive.advance()
+        if status == codes.FAULTED:
+            self.explain_fault(drive)
+        if status == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
+            raise halt_error(drive.machine)
+        return self.result(drive.outputs(), drive, time.perf_counter() - begin)
+
+    def result(self, outputs: Outputs, drive: Drive, seconds: float) -> Result:
+        """The outputs as a result."""
+        k = drive.machine.kernel
+        if len(outputs.curve) == 0 or outputs.curve["ts"][-1] != k.ts:  # a sampled curve still ends at the end
+            last = np.zeros(1, Curve.dtype)
+            last["ts"], last["equity"], last["cash"], last["gross"] = k.ts, k.cash + k.value, k.cash, k.gross
+            outputs.curve = np.concatenate([outputs.curve, last])
+        return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape,
+                      [type(s).__name__ for s in self.strategies], self.cash, self.config(), self.identity(), seconds)  # fmt: skip
+
+    def config(self) -> dict[str, Any]:
+        """The resolved settings as plain values."""
+        return {
+            "name": self.name, "cash": self.cash, "risk": asdict(self.risk), "venue": asdict(self.venue),
+            "strategies": [{"class": type(s).__name__, "params": s.values} for s in self.strategies],
+            "data": {"name": self.tape.name, "digest": self.tape.digest, "instruments": [i.name for i in self.tape.instruments]},
+        }  # fmt: skip
+
+    def identity(self) -> dict[str, Any]:
+        """What ran: the images and the hash of the settings."""
+        kernel = build.program_digest("backtest", ENTRIES) if self.compiled else "uncompiled"
+        return {"kernel": kernel, "strategies": [i.digest if i else "uncompiled" for i in self.images],
+                "config": config_hash(self.config()), "platform": image.platform_words()[:6]}  # fmt: skip
+
+    def explain_fault(self, drive: Drive) -> None:
+        """Run the faulting timestamp again, uncompiled, on the same state, and raise what Python raises there."""
+        k = drive.machine.kernel
+        faulty = next(s for s in range(k.strategies) if slots(k, s).fault)
+        strategy = self.strategies[faulty]
+        where = drive.loop.fault_index
+        caught: list[tuple[Exception, dict[str, Any], dict[str, Any]]] = []
+        again = self.drive()
+        again.advance(where)
+        again.machine.retarget(faulty, python_handlers(type(strategy), lambda e, state, event: caught.append((e, state, event))))
+        again.function = uncompiled
+        again.advance(drive.loop.index)
+        event = self.tape.events[where]
+        name, when = self.tape.instruments[int(event["instrument"])].name, np.datetime64(int(event["ts"]), "ns")
+        what = f"{strategy!r} failed at event {where} of the tape ({name}, {when})"
+        if slots(k, faulty).fault == codes.FAULT_QUEUE:
+            raise StrategyFault(f"{what}: more signals in one event than the queue holds ({k.signal_cap}), or an instrument index that does not exist.")
+        if not caught:
+            raise StrategyFault(f"{what} in compiled code, but not in plain Python: it may depend on integer overflow or a library. Nothing was hidden; "
+                                "run it with compiled=False and a debugger.")  # fmt: skip
+        error, state, event_fields = caught[0]
+        trace = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[1:]))
+        shown = ", ".join(f"{key}={_short(value)}" for key, value in state.items())
+        raise StrategyFault(f"{what}.\n{trace}{type(error).__name__}: {error}\nState before the event: {shown}\nEvent: {event_fields}",
+                            state, event_fields) from error  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

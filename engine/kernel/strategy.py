@@ -115,7 +115,10 @@ class Strategy(Record):
         for name, declared in cls.params.items():
             field = cls.fields[name]
             setattr(self, name, declared.check(f"{cls.__qualname__}.{name}", values.get(name, declared.default), str(field.kind)))
-        self.validate()
+        try:
+            self.validate()
+        except ValueError as error:
+            raise StrategyError(f"{cls.__qualname__}: {error}.") from error
 
     def validate(self) -> None:
         """Check parameters against each other: raise ValueError or StrategyError with a sentence. Runs when a strategy is made."""

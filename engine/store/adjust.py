@@ -7,6 +7,7 @@ CRSP and Yahoo, base "previous"), or by `C / (C + amount)`, C the close of the e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,9 @@ class Action:
     amount: float = 0.0
 
     def __post_init__(self) -> None:
-        good = self.kind == "split" and self.ratio > 0 or self.kind == "dividend" and self.amount > 0
+        good = (self.ratio if self.kind == "split" else self.amount) > 0 and self.kind in ("split", "dividend")
         if not (good and np.isfinite(self.ratio) and np.isfinite(self.amount)):
-            raise DataError(f"corporate action {self}: kind must be split (ratio above 0) or dividend (amount above 0).")
+            raise DataError(f"{self}: kind must be split (ratio above 0) or dividend (amount above 0).")
 
 
 def factors(ts: "np.ndarray[Any, np.dtype[np.int64]]", close: Floats, actions: Sequence[Action],
@@ -105,7 +106,7 @@ def lean_actions(rows: Sequence[tuple[int, float, float, float]]) -> list[tuple[
     """
     found: list[tuple[int, str, float]] = []
     ordered = sorted(rows)
-    for (day, price, split, reference), (_, next_price, next_split, _) in zip(ordered, ordered[1:], strict=False):
+    for (day, price, split, reference), (_, next_price, next_split, _) in pairwise(ordered):
         if abs(next_split / split - 1) > NOISE:
             ratio = next_split / split
             found.append((day, "split", round(ratio) if abs(ratio / round(ratio or 1) - 1) < 1e-3 else ratio))

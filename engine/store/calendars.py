@@ -99,17 +99,18 @@ def gaps(ts: Times, calendar: str, step_ns: int, max_gap_ns: int | None) -> list
     found = []
     for i in np.flatnonzero(~held):
         after = int(np.searchsorted(ts, known.closes[i], side="right"))
-        found.append((min(after, len(ts) - 1), f"gap: no bar in the session of {np.datetime64(int(known.days[i]), 'D')}"))
+        day = np.datetime64(int(known.days[i]), "D")
+        found.append((min(after, len(ts) - 1), f"gap: no bar in the session of {day}"))
     if max_gap_ns is not None and len(ts) > 1:
         jump = np.diff(ts)
         same = (at[1:] == at[:-1]) & (ts[:-1] > known.opens[at[:-1]])
-        for i in np.flatnonzero(same & (jump > max_gap_ns)):
-            found.append((int(i) + 1, f"gap: {jump[i] / 1e9:g} s since the bar before, inside a session"))
+        found += [(int(i) + 1, f"gap: {jump[i] / 1e9:g} s since the bar before, inside a session")
+                  for i in np.flatnonzero(same & (jump > max_gap_ns))]  # fmt: skip
     return sorted(found)
 
 
 def action_time(when: object, calendar: str) -> int:
-    """When a corporate action takes effect, ns UTC: a date at the open of its session or the next one, a moment as is."""
+    """When a corporate action takes effect, ns UTC: a date at its session's open (or the next), else as is."""
     from datetime import date, datetime
 
     from engine.store.tape import to_ns

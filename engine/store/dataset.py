@@ -63,7 +63,8 @@ def read_manifest(root: Path) -> tuple[dict[str, Any], tuple[InstrumentInfo, ...
         infos = from_json((root / "instruments.json").read_text(), str(root / "instruments.json"))
     except (OSError, ValueError) as error:
         raise DataError(f"{root}: not a readable dataset ({error}); import it again with overwrite=True.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
+    known = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    if not known or not isinstance(manifest.get("files"), dict):
         raise DataError(f"{where}: not a dataset of format {FORMAT}; import it again with overwrite=True.")
     if len({info.name for info in infos}) != len(infos) or not infos:
         raise DataError(f"{root / 'instruments.json'}: instruments must be named, each once; restore the file.")
@@ -96,7 +97,7 @@ def _verify(root: Path, manifest: Mapping[str, Any]) -> str:
     if before != now:
         for name, entry in files.items():
             if file_hash(root / name) != entry["sha256"]:
-                raise DataError(f"{root / name}: its bytes are not the imported ones, it was damaged or edited; {cure}.")
+                raise DataError(f"{root / name}: its bytes changed after the import; {cure}.")
         if content_hash(files) != manifest["content_hash"]:
             raise DataError(f"{root / 'dataset.json'}: its content hash does not fit its list of files; {cure}.")
         with atomic_file(mark) as part:

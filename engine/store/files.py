@@ -89,7 +89,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         sync(part)
-        os.replace(part, path)
+        part.replace(path)
         sync(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
@@ -115,12 +115,12 @@ def atomic_dir(path: Path, overwrite: bool = False) -> Iterator[Path]:
         if path.exists():
             if not overwrite:
                 raise DataError(f"{path} already exists; choose another name or pass overwrite=True.")
-            os.rename(path, old)
+            path.rename(old)
         try:
-            os.rename(part, path)
+            part.rename(path)
         except BaseException:
             if old.exists():
-                os.rename(old, path)
+                old.rename(path)
             raise
         sync(path.parent)
     except OSError as error:
@@ -134,7 +134,7 @@ def atomic_dir(path: Path, overwrite: bool = False) -> Iterator[Path]:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()

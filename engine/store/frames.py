@@ -96,7 +96,8 @@ def epoch_unit(series: "pl.Series", where: str) -> int:
     for least, most, unit in EPOCHS:
         if isinstance(low, int) and least <= low < most:
             return unit
-    raise DataError(f"{where}: the whole numbers of column {series.name!r} (from {low}) are no epoch in s, ms, us or ns.")
+    raise DataError(f"{where}: column {series.name!r} holds whole numbers (from {low!r}) that are no epoch "
+                    "in s, ms, us or ns.")  # fmt: skip
 
 
 def parse_times(series: "pl.Series", where: str, style: str | None, lenient: bool) -> "pl.Series":
@@ -121,8 +122,8 @@ def parse_times(series: "pl.Series", where: str, style: str | None, lenient: boo
     if lenient and best is not None and best.null_count() < len(best):
         return best
     bad = next((i for i in range(len(text)) if text[i] is not None and (best is None or best[i] is None)), 0)
-    raise DataError(f"{where}, row {bad + 1}: {series[bad]!r} in column {series.name!r} is not a time that can be read; "
-                    "use ISO 8601, or import it with time_format='%d.%m.%Y' or the like.")  # fmt: skip
+    raise DataError(f"{where}, row {bad + 1}: {series[bad]!r} in column {series.name!r} cannot be read as a "
+                    "time; use ISO 8601, or import it with time_format='%d.%m.%Y' or the like.")  # fmt: skip
 
 
 def steps(ts: "np.ndarray[Any, Any]") -> int:
@@ -197,12 +198,15 @@ def _close_times(table: "pl.DataFrame", days: bool, label: str, where: str) -> "
         bad = np.flatnonzero(np.diff(ts) <= 0)
         if len(bad):
             kind = "repeats" if ts[bad[0] + 1] == ts[bad[0]] else "is earlier than"
-            raise DataError(f"{where}, instrument {part['instrument'][0]}, its row {bad[0] + 2}: the time {kind} the row "
-                            "before; sort the rows by time and drop repeated ones.")  # fmt: skip
+            raise DataError(f"{where}, instrument {part['instrument'][0]}, its row {bad[0] + 2}: the time {kind} "
+                            "that of the row before; sort the rows by time and drop repeated ones.")  # fmt: skip
         lengths[part["instrument"][0]] = steps(ts)
     if days and all(step == 0 or step >= DAY_NS for step in lengths.values()):
         shift, lengths = DAY_NS - 1, dict.fromkeys(lengths, DAY_NS - 1)
     elif label == "start":
+        if 0 in lengths.values():
+            raise DataError(f"{where}: one bar does not tell its length, so its start does not tell its close; "
+                            "give the closes and label='end'.")  # fmt: skip
         return pl.concat(
             part.with_columns(pl.col("ts") + lengths[part["instrument"][0]]) for part in parts
         ), lengths

@@ -97,7 +97,7 @@ def from_json(text: str, where: str = "instruments.json") -> tuple[InstrumentInf
     try:
         rows = json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{where}: not valid JSON ({error}); restore the file or import the dataset again.") from error
+        raise ConfigError(f"{where}: not valid JSON ({error}); restore it or import again.") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigError(f"{where}: expected a list of objects, one for each instrument.")
     return tuple(InstrumentInfo.fill(row, where) for row in rows)

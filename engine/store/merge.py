@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.kernel import codes
 from engine.kernel.records import Event
-from engine.store.tape import ROW, Events, blank, to_bytes
+from engine.store.tape import ROW, Events, blank, join, to_bytes
 
 PIECE = 1 << 18  # events: 16 MiB a piece
 PRICES = ("open", "high", "low", "close", "volume")
@@ -76,11 +76,11 @@ def merge(runs: Sequence[Events], piece: int = PIECE) -> Iterator[Events]:
         if len(parts) == 1:
             yield parts[0]
         else:
-            joined = np.concatenate([part.view(ROW) for part in parts])
-            order = np.argsort(joined.view(Event.dtype)["ts"], kind="stable")
-            yield joined[order].view(Event.dtype)
-        keep = [end < len(run) for run, end in zip(live, ends, strict=True)]
-        live, times, at = ([x for x, kept in zip(row, keep, strict=True) if kept] for row in (live, times, ends))
+            joined = join(parts)
+            order = np.argsort(joined["ts"], kind="stable")
+            yield joined.view(ROW)[order].view(Event.dtype)
+        keep = [i for i, end in enumerate(ends) if end < len(live[i])]
+        live, times, at = [live[i] for i in keep], [times[i] for i in keep], [ends[i] for i in keep]
 
 
 def spill(sources: Sequence[Iterable[Events]], folder: Path) -> Iterator[Events]:
@@ -92,7 +92,7 @@ def spill(sources: Sequence[Iterable[Events]], folder: Path) -> Iterator[Events]
     with ExitStack() as stack:
         for number, source in enumerate(sources):
             path = folder / f"{number}.run"
-            with open(path, "wb") as file:
+            with path.open("wb") as file:
                 for piece in source:
                     file.write(to_bytes(piece))
             stack.callback(path.unlink, missing_ok=True)

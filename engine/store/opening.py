@@ -16,7 +16,7 @@ from engine.errors import ConfigError, DataError
 from engine.store import merge
 from engine.store.files import cache_dir, datasets_root, file_hash, text_hash
 from engine.store.instruments import InstrumentInfo, override, to_json
-from engine.store.tape import Tape, Time, frozen, read_tape, schema_hash, to_bytes, write_tape
+from engine.store.tape import Tape, Time, frozen, join, read_tape, schema_hash, to_bytes, write_tape
 
 if TYPE_CHECKING:
     import polars as pl
@@ -110,8 +110,9 @@ def _find_dataset(data: str | Path) -> Path:
                         "engine.store.import_bars.")  # fmt: skip
     known = sorted({*SAMPLES, *(item.parent.name for item in root.glob("*/dataset.json"))})
     close = difflib.get_close_matches(str(data), known, 1)
-    raise DataError(f"no dataset or file {str(data)!r}.{f' Did you mean {close[0]}?' if close else ''} Datasets in {root}: "
-                    f"{', '.join(known)}. Give one of them, a path, or set TANDEM_DATA.")  # fmt: skip
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise DataError(f"no dataset or file {str(data)!r}.{hint} Datasets in {root}: {', '.join(known)}. "
+                    f" Give one of them, a path, or set TANDEM_DATA.")  # fmt: skip
 
 
 def read_table(path: Path, **options: Any) -> "pl.DataFrame":
@@ -144,7 +145,8 @@ def _open_file(path: Path, chosen: list[str] | None, changes: Mapping[str, Any],
             return read_tape(cached)
         except DataError:  # A cache is rebuilt, not repaired: the file it came from is still here.
             cached.unlink(missing_ok=True)
-    tape = _open_frame(read_table(path), path.name, str(path), chosen, changes, label, timezone, path.name.split(".")[0])
+    single = path.name.split(".")[0]
+    tape = _open_frame(read_table(path), path.name, str(path), chosen, changes, label, timezone, single)
     with write_tape(cached, tape.instruments, tape.digest, tape.name) as writer:
         writer.append(tape.events)
     return read_tape(cached)
@@ -164,8 +166,7 @@ def _open_frame(frame: "pl.DataFrame", name: str, where: str, chosen: list[str] 
     runs = [merge.bar_events(frames.columns(part), i) for i, part in enumerate(parts)]
     pieces = merge.merge(runs)
     if total <= IN_MEMORY:
-        events = runs[0] if len(runs) == 1 else np.concatenate(list(pieces))
-        return Tape(frozen(events), infos, _digest(runs, infos), name)
+        return Tape(frozen(join(list(pieces))), infos, _digest(runs, infos), name)
     digest = _digest(runs, infos)
     path = cache_dir("tapes") / f"{digest}.tape"
     if not path.is_file():
@@ -190,6 +191,7 @@ def _refuse_bad_prices(parts: "Sequence[pl.DataFrame]", where: str) -> None:
         bad |= (prices[:, 1] < prices[:, 2]) | ~(part["volume"].to_numpy() >= 0)
         if bad.any():
             row = int(np.argmax(bad))
-            raise DataError(f"{where}, instrument {part['instrument'][0]}, its row {row + 1}: open, high, low, close, volume "
-                            f"= {part.row(row)[2:]} must be positive numbers with low <= high ({int(bad.sum())} such rows). "
+            raise DataError(f"{where}, instrument {part['instrument'][0]}, its row {row + 1}: open, high, low, close, "
+                            f"volume = {part.row(row)[2:]} must be positive numbers with low <= high "
+                            f"({int(bad.sum())} such rows). "
                             "Drop them, or import the data with on_error='quarantine'.")  # fmt: skip

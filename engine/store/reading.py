@@ -125,15 +125,17 @@ def _zipped(path: Path, how: Reading) -> "Iterator[tuple[str, str, int, Iterator
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 frame = pl.read_csv(archive.read(member), **_csv(how))
-                yield f"{path.name}:{member.filename}", path.name.split(".")[0], member.file_size, frame.iter_slices(PIECE)
+                name = f"{path.name}:{member.filename}"
+                yield name, path.name.split(".")[0], member.file_size, frame.iter_slices(PIECE)
     except (pl.exceptions.PolarsError, zipfile.BadZipFile, OSError) as error:
         raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> DataError:
     """The error for a source that cannot be read."""
-    return DataError(f"{path}: cannot be read, the file is empty, damaged or not what its name says "
-                     f"({(str(error).splitlines() or [type(error).__name__])[0]}). Fetch or write it again.")  # fmt: skip
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path}: cannot be read, the file is empty, damaged or not what its name says ({why}). "
+                     "Fetch or write it again.")  # fmt: skip
 
 
 def _csv(how: Reading) -> dict[str, Any]:

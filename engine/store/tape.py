@@ -11,10 +11,10 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ VERSION = 1
 HEAD = struct.Struct("<8sIIQQ")
 ALIGN = 64
 ROW = np.dtype((np.void, 64))  # an event as opaque bytes: copied whole, not field by overlapping field
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Events = np.ndarray[Any, Any]
 Time = str | date | datetime | None
@@ -40,7 +40,7 @@ Time = str | date | datetime | None
 @cache
 def schema_hash() -> str:
     """Hash of the layout of an Event: names, types and offsets."""
-    columns = Event.dtype.fields or {}
+    columns: Any = Event.dtype.fields
     text = ";".join(f"{name}:{item[0].str}@{item[1]}" for name, item in sorted(columns.items()))
     return hashlib.sha256(f"{Event.dtype.itemsize};{text}".encode()).hexdigest()[:16]
 
@@ -58,6 +58,10 @@ class Tape:
     instruments: tuple[InstrumentInfo, ...]
     digest: str
     name: str
+
+    def __post_init__(self) -> None:
+        if self.events.dtype != Event.dtype or self.events.flags.writeable:
+            raise DataError(f"tape {self.name}: events must be a read-only array of Event.dtype (see `frozen`).")
 
     def __len__(self) -> int:
         return len(self.events)
@@ -99,7 +103,7 @@ def to_ns(when: Time, what: str = "time") -> int | None:
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
+        moment = moment.replace(tzinfo=UTC)
     return (moment - EPOCH) // timedelta(microseconds=1) * 1000
 
 
@@ -119,6 +123,11 @@ def blank(count: int) -> Events:
 def to_bytes(events: Events) -> memoryview:
     """The bytes of events, without a copy if they lie side by side."""
     return np.ascontiguousarray(events.view(ROW)).view(np.uint8).data
+
+
+def join(parts: Sequence[Events]) -> Events:
+    """Events one after another. `np.concatenate` itself would give overlapping fields bytes of their own."""
+    return parts[0] if len(parts) == 1 else np.concatenate([part.view(ROW) for part in parts]).view(Event.dtype)
 
 
 class TapeWriter:
@@ -151,7 +160,7 @@ def write_tape(path: Path, instruments: tuple[InstrumentInfo, ...], digest: str,
         "schema": schema_hash(), "digest": digest, "name": name, "instruments": json.loads(to_json(instruments)),
     }, sort_keys=True).encode()  # fmt: skip
     offset = -(-(HEAD.size + len(manifest)) // ALIGN) * ALIGN
-    with atomic_file(path) as part, open(part, "wb") as file:
+    with atomic_file(path) as part, part.open("wb") as file:
         file.write(HEAD.pack(MAGIC, VERSION, len(manifest), offset, 0))
         file.write(manifest.ljust(offset - HEAD.size, b"\0"))
         writer = TapeWriter(file)
@@ -164,7 +173,7 @@ def read_tape(path: Path) -> Tape:
     """Map a tape file. Raises DataError if it is missing, cut, of another layout or not a tape."""
     cure = "remove it; it is built again from its dataset"
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(HEAD.size)
             if len(head) < HEAD.size:

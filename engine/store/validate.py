@@ -24,10 +24,18 @@ def _outside(b: dict[str, Column], name: str) -> Column:
     return (b[name] > b["high"] * (1 + SLACK)) | (b[name] < b["low"] * (1 - SLACK))
 
 
+def _not_finite(b: dict[str, Column]) -> Column:
+    return np.asarray(~np.isfinite([b[p] for p in PRICES]).all(axis=0))
+
+
+def _not_positive(b: dict[str, Column]) -> Column:
+    return np.asarray((np.array([b[p] for p in PRICES]) <= 0).any(axis=0))
+
+
 # Each rule marks the bad bars; a comparison with NaN is false, so the first rule alone speaks of NaN.
 RULES: tuple[tuple[str, Callable[[dict[str, Column]], Column]], ...] = (
-    ("a price is missing or not finite", lambda b: ~np.isfinite([b[p] for p in PRICES]).all(axis=0)),
-    ("a price is zero or negative", lambda b: (np.array([b[p] for p in PRICES]) <= 0).any(axis=0)),
+    ("a price is missing or not finite", _not_finite),
+    ("a price is zero or negative", _not_positive),
     ("high is below low", lambda b: b["high"] < b["low"]),
     ("open is outside [low, high]", lambda b: (b["high"] >= b["low"]) & _outside(b, "open")),
     ("close is outside [low, high]", lambda b: (b["high"] >= b["low"]) & _outside(b, "close")),

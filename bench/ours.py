@@ -7,20 +7,22 @@ from importlib.metadata import version
 from typing import Any
 
 from bench import cases, data, measure
+from engine.kernel import codes
 
 
 def run_case(strategy: Any, path: Any) -> measure.Run:
     """A closure that runs the strategy on the prepared data and says how it ended."""
     from backtest import prepare
 
-    prepared = prepare(strategy, data=path, cash=cases.CASH, taker_bps=cases.FEE * 1e4)
+    prepared = prepare(strategy, path, cash=cases.CASH, taker_bps=cases.FEE * 1e4)
 
     def run() -> dict[str, Any]:
         result = prepared.run()
+        bought = (result.reports["code"] == codes.FILL) & (result.reports["qty"] > 0)
         return {
             "final_equity": result.curve["equity"][-1],
             "orders": len(result.orders),
-            "trades": (result.reports["qty"] > 0).sum(),
+            "trades": bought.sum(),
         }
 
     return run
@@ -28,16 +30,16 @@ def run_case(strategy: Any, path: Any) -> measure.Run:
 
 def single() -> measure.Run:
     """One instrument, one average crossing the other."""
-    from strategies import SmaCross
+    from strategies import Momentum
 
-    return run_case(SmaCross(fast=cases.FAST, slow=cases.SLOW, qty=cases.QTY), data.SINGLE)
+    return run_case(Momentum(fast=cases.FAST, slow=cases.SLOW, qty=cases.QTY), data.SINGLE)
 
 
 def portfolio() -> measure.Run:
     """The same rule on each of 500 instruments, in one account."""
-    from strategies import SmaCross
+    from strategies import Momentum
 
-    return run_case(SmaCross(fast=cases.FAST, slow=cases.SLOW, qty=cases.QTY), data.PANEL)
+    return run_case(Momentum(fast=cases.FAST, slow=cases.SLOW, qty=cases.QTY), data.PANEL)
 
 
 def ranked() -> measure.Run:

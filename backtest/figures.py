@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 PERCENT, NUMBER, MONEY, COUNT, DAYS = "percent", "number", "money", "count", "days"
 
 # key, label, unit, group
@@ -58,7 +60,10 @@ FIGURES: tuple[tuple[str, str, str, str], ...] = (
 )
 LABELS = {key: label for key, label, _, _ in FIGURES}
 UNITS = {key: unit for key, _, unit, _ in FIGURES}
-LEADING = ("total_return", "annual_return", "sharpe", "max_drawdown", "trades", "win_rate", "profit_factor", "exposure")
+LEADING = {
+    "total_return": "Total return", "annual_return": "CAGR", "sharpe": "Sharpe", "max_drawdown": "Max drawdown",
+    "trades": "Trades", "win_rate": "Win rate", "profit_factor": "Profit factor", "exposure": "In market",
+}  # fmt: skip
 COMPACT = (
     ("total_return", "sharpe"), ("benchmark_return", "sortino"), ("annual_return", "calmar"),
     ("volatility", "max_drawdown"), ("alpha", "max_drawdown_days"), ("beta", "exposure"), ("trades", "turnover"),
@@ -67,19 +72,21 @@ COMPACT = (
 
 
 def number(value: float, unit: str = NUMBER) -> str:
-    """A figure as people write it; what is not defined is a dash.
+    """A figure as people write it; what is not defined is a dash, what is small keeps two digits.
 
-    >>> number(0.1234, PERCENT), number(1234.5, MONEY), number(float("nan")), number(12.0, COUNT)
-    ('12.34 %', '1,234.50', '–', '12')
+    >>> number(0.1234, PERCENT), number(1234.5, MONEY), number(float("nan")), number(12.0, COUNT), number(0.00123)
+    ('12.34 %', '1,234.50', '–', '12', '0.0012')
     """
     if not math.isfinite(value):
         return "–"
     if unit == PERCENT:
-        return f"{value * 100:,.2f} %"
+        return f"{number(value * 100)} %"
     if unit == COUNT:
         return f"{value:,.0f}"
     if unit == DAYS:
         return f"{value:,.0f} days" if value >= 10 else f"{value:,.2f} days"
+    if unit == NUMBER and 0 < abs(value) < 0.01:
+        return np.format_float_positional(value, precision=2, fractional=False, trim="-")
     return f"{value:,.2f}"
 
 
@@ -98,18 +105,19 @@ def table(metrics: Mapping[str, float]) -> str:
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one dictionary with dotted keys, lists numbered.
+    """Nested settings as one dictionary with dotted keys; lists of plain values become one text.
 
-    >>> flat({"risk": {"short": True}, "strategies": [{"fast": 10}]})
-    {'risk.short': True, 'strategies.0.fast': 10}
+    >>> flat({"risk": {"allow": ["A", "B"]}, "strategies": [{"fast": 10}]})
+    {'risk.allow': 'A, B', 'strategies.0.fast': 10}
     """
     items = config.items() if isinstance(config, Mapping) else enumerate(config)
     found: dict[str, Any] = {}
     for key, value in items:
-        if isinstance(value, Mapping | list | tuple) and len(value):
-            found.update(flat(value, f"{prefix}{key}."))
+        name, nested = f"{prefix}{key}", isinstance(value, Mapping | list | tuple)
+        if nested and (isinstance(value, Mapping) or any(isinstance(v, Mapping | list | tuple) for v in value)):
+            found.update(flat(value, f"{name}."))
         else:
-            found[f"{prefix}{key}"] = value
+            found[name] = ", ".join(str(v) for v in value) if nested else value
     return found
 
 

@@ -221,16 +221,15 @@ class Result:
             part.mkdir()
             for name in FRAMES:
                 getattr(self, name).write_parquet(part / f"{name}.parquet")
-            figures = {k: v if math.isfinite(v) else None for k, v in self.metrics.items()}
             first, last = self.span()
             about = {
                 "label": self.label, "strategies": self.strategies, "config": self.config, "identity": self.identity,
                 "data": {"name": self.tape.name, "digest": self.tape.digest, "instruments": self.instruments,
                          "first": first, "last": last},
-                "seconds": self.seconds if math.isfinite(self.seconds) else None,
+                "seconds": self.seconds,
             }  # fmt: skip
-            for name, content in (("metrics.json", figures), ("config.json", about)):
-                text = json.dumps(content, indent=2, default=str, allow_nan=False)
+            for name, content in (("metrics.json", self.metrics), ("config.json", about)):
+                text = json.dumps(_jsonable(content), indent=2, default=str, allow_nan=False)
                 (part / name).write_text(text + "\n", encoding="utf-8")
         return Path(directory)
 
@@ -247,6 +246,17 @@ class Result:
             note=note(self.metrics, self.label, self.tape.name, self.span()),
             tags={**{str(k): str(v) for k, v in self.identity.items()}, **(tags or {})},
         )  # fmt: skip
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for the one, a word for the other."""
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
 
 
 @contextmanager

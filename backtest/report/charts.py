@@ -45,6 +45,12 @@ def line(x: list[str], y: list[float | None], name: str, color: str, **more: Any
             **more}  # fmt: skip
 
 
+def comparable(equity: Floats, hold: Floats) -> bool:
+    """Whether buy and hold can share an axis with equity and leave its shape visible."""
+    known = hold[np.isfinite(hold)]
+    return len(known) > 0 and float(np.ptp(known)) <= 25 * float(np.ptp(equity))
+
+
 def account(result: "Result") -> Chart:
     """Equity against buy and hold above, drawdown below, one time axis."""
     ts, equity, _ = result.curve
@@ -55,13 +61,14 @@ def account(result: "Result") -> Chart:
     held = decimate(hold, POINTS)
     data = [
         line(times(ts[rows]), plain(equity[rows]), "Equity", BLUE, hovertemplate="%{y:,.2f}"),
-        line(times(result.history.grid[held]), plain(hold[held]), "Buy and hold", GREY, hovertemplate="%{y:,.2f}"),
+        line(times(result.history.grid[held]), plain(hold[held]), "Buy and hold", GREY, hovertemplate="%{y:,.2f}",
+             visible=comparable(equity, hold)),
         line(times(ts[low]), plain(depth[low]), "Drawdown", RED, yaxis="y2", fill="tozeroy", showlegend=False,
              fillcolor="rgba(192,38,38,0.12)", hovertemplate="%{y:.2%}"),
     ]  # fmt: skip
     return {"data": data, "layout": layout(
         xaxis={**AXIS, "anchor": "y2"}, yaxis={**AXIS, "domain": [0.34, 1.0], "title": {"text": "Equity"}},
-        yaxis2={**AXIS, "domain": [0.0, 0.27], "tickformat": ".0%", "title": {"text": "Drawdown"}},
+        yaxis2={**AXIS, "domain": [0.0, 0.27], "tickformat": "~%", "title": {"text": "Drawdown"}},
     )}  # fmt: skip
 
 
@@ -162,14 +169,15 @@ def distribution(result: "Result") -> Chart | None:
     marks = ((float(returns.mean()), "mean", BLUE), (result.metrics["value_at_risk"], "VaR 95 %", RED))
     shapes = [{"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1,
                "line": {"color": color, "width": 1.5, "dash": "dash"}} for x, _, color in marks]  # fmt: skip
-    notes = [{"x": x, "y": 1, "yref": "paper", "yanchor": "top", "text": name, "showarrow": False,
+    notes = [{"x": x, "y": 1, "yref": "paper", "text": name, "showarrow": False, "yanchor": "bottom",
               "font": {"color": color}, "xanchor": "left" if name == "mean" else "right"}
              for x, name, color in marks]  # fmt: skip
     bars = {"type": "bar", "x": plain(middle), "y": count.tolist(), "marker": {"color": "#9db8e0"}, "name": "periods",
             "width": float(edges[1] - edges[0]) * 0.94, "hovertemplate": "%{x:.2%}: %{y}<extra></extra>"}  # fmt: skip
     return {"data": [bars], "layout": layout(
-        shapes=shapes, annotations=notes, showlegend=False, hovermode="closest", bargap=0,
-        xaxis={**AXIS, "tickformat": ".1%"}, yaxis={**AXIS, "title": {"text": "Periods"}},
+        shapes=shapes, annotations=notes, margin={"l": 64, "r": 16, "t": 24, "b": 32}, showlegend=False,
+        hovermode="closest", bargap=0,
+        xaxis={**AXIS, "tickformat": "~%"}, yaxis={**AXIS, "title": {"text": "Periods"}},
     )}  # fmt: skip
 
 

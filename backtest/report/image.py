@@ -8,7 +8,7 @@ import numpy as np
 from backtest.figures import figure
 from backtest.history import decimate, price_line
 from backtest.metrics import underwater
-from backtest.report.charts import BLUE, GREEN, GREY, RED, TRADES, VIOLET, busiest
+from backtest.report.charts import BLUE, GREEN, GREY, RED, TRADES, VIOLET, busiest, comparable
 from backtest.trades import split_factors
 
 if TYPE_CHECKING:
@@ -30,17 +30,18 @@ def draw(result: "Result", path: Path) -> None:
     rows = decimate(equity, POINTS)
     top.plot(_days(ts[rows]), equity[rows], color=BLUE, lw=1.4, label="Equity")
     hold = result.hold * result.start_equity
-    top.plot(_days(result.history.grid), hold, color=GREY, lw=1.1, label="Buy and hold")
+    if comparable(equity, hold):
+        top.plot(_days(result.history.grid), hold, color=GREY, lw=1.1, label="Buy and hold")
     top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    main = ("total_return", "annual_return", "sharpe", "max_drawdown", "trades")
-    words = ("return", "a year", "Sharpe", "drawdown", "trades")
+    main = ("total_return", "benchmark_return", "annual_return", "sharpe", "max_drawdown", "trades")
+    words = ("return", "buy and hold", "CAGR", "Sharpe", "drawdown", "trades")
     facts = "   ".join(f"{word} {figure(result.metrics, key)}" for key, word in zip(main, words, strict=True))
     top.set_title(f"{result.label} on {result.tape.name}\n{facts}".replace("$", r"\$"), loc="left", fontsize=13)
     depth = underwater(equity, result.start_equity)
     rows = decimate(depth, POINTS)
     low.fill_between(_days(ts[rows]), depth[rows], 0.0, color=RED, alpha=0.25, lw=0)
     low.plot(_days(ts[rows]), depth[rows], color=RED, lw=0.9)
-    low.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    low.yaxis.set_major_formatter(PercentFormatter(1.0))
     low.set_ylabel("Drawdown")
     index = busiest(result)[0] if result.instruments else -1
     if index >= 0:

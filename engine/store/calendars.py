@@ -91,14 +91,14 @@ def gaps(ts: Times, calendar: str, step_ns: int, max_gap_ns: int | None) -> list
     if len(ts) == 0 or step_ns > DAY_NS:
         return []
     known = span_of(ts, calendar)
-    at = np.searchsorted(known.closes, ts, side="left")  # the session that closes at or after the bar
-    at = np.minimum(at, len(known.closes) - 1)
-    held = np.zeros(len(known.days), bool)
-    held[at[(ts > known.opens[at])]] = True
-    held[: at[0]] = held[at[-1] + 1 :] = True
+    # A bar that closes at midnight is the last of the day before.
+    closes = known.closes + 1 if calendar == "24/7" else known.closes
+    at = np.minimum(np.searchsorted(closes, ts, side="left"), len(closes) - 1)  # the session it closes in or before
+    held = ~((known.opens >= ts[0]) & (closes <= ts[-1]))  # sessions that are not between the bars owe nothing
+    held[at[ts > known.opens[at]]] = True
     found = []
     for i in np.flatnonzero(~held):
-        after = int(np.searchsorted(ts, known.closes[i], side="right"))
+        after = int(np.searchsorted(ts, closes[i], side="right"))
         day = np.datetime64(int(known.days[i]), "D")
         found.append((min(after, len(ts) - 1), f"gap: no bar in the session of {day}"))
     if max_gap_ns is not None and len(ts) > 1:

@@ -52,7 +52,7 @@ class InstrumentInfo:
             self._check(field.name, getattr(self, field.name), field.default)
         try:
             ZoneInfo(self.timezone)
-        except (ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError) as error:
             raise ConfigError(f"instrument {self.name}: unknown timezone {self.timezone!r}; "
                               "use an IANA name such as America/New_York.") from error  # fmt: skip
 

@@ -17,10 +17,10 @@ ABOUT = "PyPI bokeh_sampledata, stocks.csv.gz"
 
 
 def _equities(name: str, adjust: str, root: Path) -> None:
-    """Import the sample. The vendor's adjusted close has six decimals and equals `close` of `equities` exactly; the
-    other prices are scaled by the same factor and rounded to the same grid, hence a tick of 1e-6: a cent of 2013 is
-    finer than a cent in adjusted prices of 2000 (0.0003), so a coarser tick would move prices.
-    Its dividends follow the ex-date close (C / (C + D)), which the amounts confirm: 3.08 for MSFT in 2004."""
+    """Import the sample. `close` of `equities` is the vendor's adjusted close, and the other prices are scaled by
+    the same factor; all are rounded to six decimals, hence a tick of 1e-6. A cent of AAPL in 2000 is 0.0003 after
+    adjustment, so adjusted prices lie on no grid of cents, and a coarser tick would move them.
+    The dividends follow the ex-date close (C / (C + D)), which the amounts confirm: 3.08 for MSFT in 2004."""
     import polars as pl
 
     from engine.store.importer import import_bars

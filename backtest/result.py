@@ -27,7 +27,7 @@ from engine.kernel import codes
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     import polars as pl
-    from engine.tracking import TrackedRun
+    from engine.tracking import Helper, TrackedRun
 
 GRID = 2_000  # times at which the report compares with buy and hold
 FRAMES = ("orders", "fills", "trades", "positions", "equity", "refusals")
@@ -235,8 +235,12 @@ class Result:
 
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
               artifacts_dir: str | os.PathLike[str] | None = None,
-              tags: Mapping[str, str] | None = None) -> "TrackedRun":  # fmt: skip
-        """Log this result as a run of the experiment tracker; `artifacts_dir` is a directory that `save` wrote."""
+              tags: Mapping[str, str] | None = None, helper: "Helper | None" = None) -> "TrackedRun":  # fmt: skip
+        """Log this result as a run of the experiment tracker; `artifacts_dir` is a directory that `save` wrote.
+
+        `helper`: an `engine.tracking.Helper` started earlier, which hides the seconds that MLflow takes to import.
+        Raises TrackingError; what is on disk stays.
+        """
         from engine import tracking
 
         return tracking.track(
@@ -244,8 +248,12 @@ class Result:
             metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
             dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts_dir,
             note=note(self.metrics, self.label, self.tape.name, self.span()),
-            tags={**{str(k): str(v) for k, v in self.identity.items()}, **(tags or {})},
+            tags={**{k: _text(v) for k, v in self.identity.items()}, **(tags or {})}, helper=helper,
         )  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
 
 
 def _jsonable(value: Any) -> Any:

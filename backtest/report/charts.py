@@ -103,7 +103,7 @@ def markers(result: "Result", index: int) -> tuple[list[Chart], int]:
         ("Exit, loss", ~won & done, trips.exit_ts, leave, "x", RED),
     ):
         if mask.any():
-            size = 9 if symbol != "x" else 7
+            size = 12 if symbol != "x" else 6  # a reversal draws its exit upon its entry
             data.append({
                 "type": "scatter", "mode": "markers", "name": name, "x": times(when[rows][mask]),
                 "y": plain(price[mask]), "text": [t for t, m in zip(text, mask, strict=True) if m],

@@ -54,7 +54,7 @@ def draw(result: "Result", path: Path) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper left", frameon=False, ncols=6, fontsize=10)
             axes.margins(y=0.14)
-    canvas.print_png(str(path))
+    canvas.figure.savefig(path, format="png")
 
 
 def _days(ts: Any) -> Any:
@@ -78,5 +78,5 @@ def _price(result: "Result", index: int, axes: Any) -> None:
     ):
         if mask.any():
             x, y = _days(when[rows][mask]), price[mask]
-            axes.scatter(x, y, marker=mark, color=color, s=26, lw=1.3, label=name, zorder=3)
+            axes.scatter(x, y, marker=mark, color=color, s=54 if mark != "x" else 22, lw=1.3, label=name, zorder=3)
     axes.set_ylabel("Price")

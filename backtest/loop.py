@@ -9,12 +9,13 @@ This file and `engine.session` are the two drivers of the one `step`; law 6 weld
 from backtest.records import Loop, Venue, loop_at, venue_at
 from backtest.venue import EVENT_BYTES, absorb, accept, match_slice
 from engine.kernel import codes
-from engine.kernel.layout import Pointer, hot
+from engine.kernel.layout import Pointer, hot, prefetch
 from engine.kernel.records import Curve, Kernel, Order, Refusal, event_at, kernel_at, outbox, refusals, slots
 from engine.kernel.signals import Ctx
 from engine.kernel.step import close_slice, dispatch, resolve, step
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
+AHEAD = 24  # events between a prefetch and its use: about the latency of memory
 ROW = 64  # bytes of an order, a report, a refusal
 
 ctx_at = Pointer(Ctx)
@@ -134,6 +135,7 @@ def run(address: int) -> None:
     if not lp.started and length > 0:
         start(lp, k, ctx)
     while at < length:
+        prefetch(lp.tape + (at + AHEAD) * EVENT_BYTES)
         ts = event_at(lp.tape + at * EVENT_BYTES).ts
         end = at + 1
         while end < length and event_at(lp.tape + end * EVENT_BYTES).ts == ts:

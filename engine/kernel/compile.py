@@ -25,7 +25,7 @@ from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic, overload, overload_attribute, overload_method
 
 from engine.kernel import image
-from engine.kernel.layout import AddressOf, Array, Behind, Invoke, PerInstrument, Pointer, Record, Table
+from engine.kernel.layout import AddressOf, Array, Behind, Invoke, PerInstrument, Pointer, Prefetch, Record, Table
 
 KERNEL_OPTIONS = {"error_model": "numpy", "nogil": True, "_nrt": False}
 HANDLER_OPTIONS = {"error_model": "python", "boundscheck": True, "nogil": True, "_nrt": False}
@@ -78,7 +78,8 @@ def _register(key: Any, record: type[Record], name: str, function: Any) -> None:
 
     body.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     register = overload_attribute if isinstance(inspect.getattr_static(record, name), property) else overload_method
-    register(key, name, strict=False, jit_options=HANDLER_OPTIONS)(body)
+    extra = {"forceinline": True} if getattr(function, "__hot__", False) else {}
+    register(key, name, strict=False, jit_options={**HANDLER_OPTIONS, **extra})(body)
 
 
 def _cast(context: Any, builder: Any, address: Any, kind: Any) -> Any:
@@ -159,6 +160,19 @@ def invoke_intrinsic(typing: Any, handler: Any, state: Any, event: Any, ctx: Any
     return types.void(types.intp, types.intp, types.intp, types.intp), codegen
 
 
+@intrinsic
+def prefetch_intrinsic(typing: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, for reading, to be kept."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word]))
+        builder.call(function, [builder.inttoptr(args[0], byte), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
 class Translator:
     """Compiled twins of plain functions, one for each function, with one set of compiler options."""
 
@@ -186,14 +200,16 @@ class Translator:
             twin = address_intrinsic
         elif isinstance(value, Invoke):
             twin = invoke_intrinsic
+        elif isinstance(value, Prefetch):
+            twin = prefetch_intrinsic
         self.keep.append(value)
         self.twins[key] = twin
         return twin
 
-    def function(self, function: FunctionType) -> Any:
+    def function(self, function: FunctionType, inline: bool = False) -> Any:
         """The compiled twin of a plain function."""
         if id(function) not in self.twins:
-            extra = {"forceinline": True} if getattr(function, "__hot__", False) else {}
+            extra = {"forceinline": True} if inline or getattr(function, "__hot__", False) else {}
             shell, fill = self._shell(function)
             self.twins[id(function)] = nb.njit(**self.options, **extra)(shell)
             self.keep.append(function)
@@ -324,7 +340,7 @@ def entry(function: FunctionType, signature: Any, translator: Translator) -> Any
 
 def guarded(handler: FunctionType, self_type: type[Record], event: type[Record], ctx: type[Record], translator: Translator) -> Any:
     """`void handler(self*, event*, ctx*)`: bounds-checked, inside try/except; a failure sets `ctx.fault`."""
-    checked = translator.function(handler)
+    checked = translator.function(handler, inline=True)
 
     def guard(self: Any, event: Any, ctx: Any) -> None:
         try:

@@ -324,6 +324,16 @@ class AddressOf:
 address_of = AddressOf()
 
 
+class Prefetch:
+    """`prefetch(address)`: ask the processor for a cache line ahead of its use. Changes nothing but time."""
+
+    def __call__(self, address: int) -> None:
+        return None
+
+
+prefetch = Prefetch()
+
+
 class Invoke:
     """`invoke(handler, state, event, ctx)`: call `void handler(void*, void*, void*)` through its address.
 

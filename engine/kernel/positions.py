@@ -5,9 +5,11 @@ Law 2: cash + value = start equity + realised + unrealised - fees, to 1e-9 relat
 Law 3: flat is exactly zero: with nothing held, `value`, `gross` and `used` are 0.0.
 """
 
+from engine.kernel.layout import hot
 from engine.kernel.records import Kernel, Market, Position, instruments, markets, positions
 
 
+@hot
 def revalue(k: Kernel, m: Market) -> None:
     """Bring the account's totals up to date after a change of mark or net position of one instrument."""
     value = m.net * m.mark * m.unit
@@ -81,6 +83,7 @@ def apply_fill(k: Kernel, instrument: int, strategy: int, lots: int, price: floa
     revalue(k, m)
 
 
+@hot
 def apply_mark(k: Kernel, m: Market, ts: int, price: float) -> None:
     """A new last price."""
     m.ts = ts

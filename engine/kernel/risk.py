@@ -9,6 +9,7 @@ Law 4: every refusal is a record with a reason and the two numbers that were com
 import math
 
 from engine.kernel import codes
+from engine.kernel.layout import hot
 from engine.kernel.records import Kernel, OpenOrder, instruments, markets, open_orders, positions, refusals
 
 SLACK = 1e-9  # relative rounding that a limit forgives
@@ -179,6 +180,7 @@ def set_floor(k: Kernel) -> None:
     k.floor = max(k.peak * (1.0 - k.limits.drawdown), k.day_equity - k.limits.daily_loss)
 
 
+@hot
 def watch_losses(k: Kernel) -> None:
     """At the end of a timestamp: new peak, or a breach of a loss limit. The drawdown breach lasts, the daily one ends with the day."""
     equity = k.cash + k.value

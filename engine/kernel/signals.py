@@ -11,7 +11,7 @@ import math
 from typing import Annotated
 
 from engine.kernel import codes
-from engine.kernel.layout import Behind, Record
+from engine.kernel.layout import Behind, Record, hot
 from engine.kernel.records import Kernel, OpenOrder, Signal, instruments, markets, open_orders, positions, signals
 
 CTX_BYTES = 64  # Ctx comes first in the arena, Kernel follows
@@ -134,6 +134,7 @@ class Ctx(Record):
             raise IndexError("mark: no such instrument")
         return markets(k, instrument).mark
 
+    @hot
     def target(self, qty: float, instrument: int = -1, priority: int = 0) -> None:
         """Wish to hold `qty` units (signed); market orders make up the difference."""
         k = kernel_of(self)

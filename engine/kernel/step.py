@@ -12,7 +12,7 @@ For each event, in this order, no exceptions:
 import math
 
 from engine.kernel import codes
-from engine.kernel.layout import address_of, invoke
+from engine.kernel.layout import address_of, hot, invoke
 from engine.kernel.orders import ACK, CANCEL_REJECTED, CANCELLED, EXPIRED, OPEN, REJECTED
 from engine.kernel.orders import ask_cancel, ask_replace, cancel_all, cancel_targets, closed, drop, filled, find
 from engine.kernel.orders import recommit, replaced, send
@@ -105,6 +105,7 @@ def absorb(k: Kernel, ev: Event) -> int:
     return -2
 
 
+@hot
 def call(k: Kernel, ctx: Ctx, s: int, kind: int, instance: int, instrument: int, ev: Event) -> None:
     """One handler of one strategy. A fault stops the strategy and cancels its orders."""
     slot = slots(k, s)
@@ -141,6 +142,7 @@ def void(k: Kernel, q: Signal) -> None:
     q.kind = 0
 
 
+@hot
 def dispatch(k: Kernel, ctx: Ctx, ev: Event, kind: int, instrument: int, only: int) -> None:
     """All running strategies that handle this kind for this instrument (`only` >= 0: just that one)."""
     bit = 1 << kind
@@ -374,6 +376,7 @@ def carry_out_breach(k: Kernel) -> None:
         k.halt = codes.HALT_RISK
 
 
+@hot
 def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
     """One event. A halted kernel does nothing more."""
     if k.halt != codes.RUNNING:
@@ -405,6 +408,7 @@ def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
         carry_out_breach(k)
 
 
+@hot
 def close_slice(k: Kernel, ctx: Ctx, ev: Event) -> None:
     """The end of a timestamp: universe strategies act, losses are watched. `ev` is the last event of it."""
     if k.halt != codes.RUNNING:

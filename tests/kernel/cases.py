@@ -27,7 +27,7 @@ from engine.kernel.indicators import (
     Wilder,
     Window,
     ZScore,
-)  # fmt: skip
+)
 
 # class, one letter for each input (see `nasty`), arguments
 CASES: list[tuple[Any, str, tuple[float, ...]]] = [

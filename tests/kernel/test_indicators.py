@@ -32,7 +32,7 @@ from engine.kernel.indicators import (
     Wilder,
     Window,
     ZScore,
-)  # fmt: skip
+)
 from tests.kernel.cases import CASES, IDS, bars, nasty, recorded
 
 
@@ -232,8 +232,9 @@ def test_decay_wants_alpha_in_range() -> None:
 def test_nothing_is_known_before_the_first_sample() -> None:
     """Zeroed memory is not mistaken for a channel at 0: a breakout above `upper` waits."""
     channel, bands, macd = Donchian.new(), Bollinger.new(), MACD.new()
-    values = (channel.upper, channel.lower, channel.middle, bands.upper, bands.lower, bands.percent_b,
-              bands.bandwidth, macd.line, macd.signal, macd.histogram, Mean.new().latest, RSI.new().latest, VWAP.new().latest)  # fmt: skip
+    values = [channel.upper, channel.lower, channel.middle, macd.line, macd.signal, macd.histogram]
+    values += [bands.middle, bands.upper, bands.lower, bands.percent_b, bands.bandwidth]
+    values += [cls.new().latest for cls in (Mean, EMA, WMA, Slope, Highest, RSI, ATR, VWAP, RateOfChange)]
     assert all(math.isnan(x) for x in values)
 
 

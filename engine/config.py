@@ -2,65 +2,171 @@
 
 Law 1: a setting exists once, with its default, its range and its unit, here.
 Law 2: nothing below this file has a default of its own; nothing above it invents one.
+Law 3: settings that exist are valid: every way to make them checks types and ranges, and refuses unknown keys.
 """
 
+import dataclasses
+import difflib
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import ConfigError
 from engine.kernel import codes
 from engine.kernel.machine import LARGE
 
 BREACHES = {"refuse": codes.REFUSE, "cancel": codes.CANCEL_ORDERS, "flatten": codes.FLATTEN, "halt": codes.HALT}
-NEVER_ZERO = ("cash", "leverage", "order_qty", "order_value", "position", "gross", "net", "open_orders", "burst")
+SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+HOLDS: dict[str, Any] = {"ge": float.__ge__, "gt": float.__gt__, "le": float.__le__, "lt": float.__lt__}
+
+
+def setting(default: Any, doc: str, **bounds: float) -> Any:
+    """A field with its default, its meaning with the unit, and its bounds (`ge`, `gt`, `le`, `lt`)."""
+    about = {"doc": doc, "bounds": bounds}
+    if isinstance(default, dict | type):
+        return field(default_factory=dict if isinstance(default, dict) else default, metadata=about)
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
-class Risk:
-    """Risk limits; each allows values up to and including itself, inf (`.inf` in YAML) switches it off.
+class Settings:
+    """Base of all settings. `where` is their place in the grammar of keys (`risk` for `risk.leverage`)."""
 
-    Quantities in units, values in account currency, `drawdown` and `collar` as fractions, `rate` in orders per second
-    of event time with `burst` at once, `stale_s` in seconds since the last price. `breach` maps a reason to what its
-    breach does beyond the refusal: refuse (default), cancel, flatten or halt.
-    """
-
-    leverage: float = 1.0
-    short: bool = True
-    order_qty: float = math.inf
-    order_value: float = math.inf
-    position: float = math.inf
-    gross: float = math.inf
-    net: float = math.inf
-    open_orders: int = 1024
-    daily_loss: float = math.inf
-    drawdown: float = math.inf
-    rate: float = math.inf
-    burst: float = 1.0
-    collar: float = math.inf
-    stale_s: float = math.inf
-    self_match: bool = True
-    netting: bool = False
-    allow: tuple[str, ...] = ()
-    block: tuple[str, ...] = ()
-    breach: Mapping[str, str] = field(default_factory=dict)
+    where: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        _positive(self)
+        for f in fields(self):
+            key = f"{self.where}.{f.name}" if self.where else f.name
+            value = coerce(hints(type(self))[f.name], getattr(self, f.name), key)
+            bounds = f.metadata.get("bounds", {})
+            if value is not None and not all(HOLDS[word](float(value), float(limit)) for word, limit in bounds.items()):
+                raise ConfigError(f"{key} must be {allowed(bounds)}, got {value}.")
+            object.__setattr__(self, f.name, value)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Settings from nested plain values. Raises ConfigError for unknown keys, wrong types, values out of range."""
+        names = [f.name for f in fields(cls)]
+        for key in given:
+            if key not in names:
+                raise unknown("key", f"{cls.where}.{key}" if cls.where else str(key), names)
+        return cls(**given)
+
+
+def allowed(bounds: Mapping[str, float]) -> str:
+    """A range in words: `>= 0 and < 10000`."""
+    return " and ".join(f"{SIGNS[word]} {limit:g}" for word, limit in bounds.items())
+
+
+def unknown(what: str, given: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that is not among the known: the nearest one, and all of them."""
+    prefix, _, last = given.rpartition(".")
+    choices = list(known)
+    near = difflib.get_close_matches(last if prefix else given, choices, 1)
+    hint = f" Did you mean {prefix + '.' if prefix else ''}{near[0]}?" if near else ""
+    return ConfigError(f"Unknown {what} {given!r}.{hint} There are {', '.join(choices) or 'none'}.")
+
+
+@cache
+def hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
+    return get_type_hints(cls)
+
+
+def coerce(hint: Any, value: Any, key: str) -> Any:
+    """`value` in the type `hint`, without guessing: an integer is a number, a list is a tuple, no more."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, Union):
+        if value is None and type(None) in inner:
+            return None
+        return coerce(next(t for t in inner if t is not type(None)), value, key)
+    if isinstance(hint, type) and issubclass(hint, Settings):
+        if isinstance(value, Mapping):
+            return hint.of(value)
+        if value is None:
+            return hint()
+        if isinstance(value, hint):
+            return value
+        raise ConfigError(
+            f"{key} must be a group of settings ({', '.join(f.name for f in fields(hint))}), got {value!r}."
+        )
+    if origin is Literal:
+        if value not in inner:
+            raise unknown(f"value of {key}", str(value), map(str, inner))
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            value = [value]
+        return tuple(coerce(inner[0], item, key) for item in value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key} must be a mapping such as {{name: value}}, got {value!r}.")
+        return {str(k): coerce(inner[1], v, f"{key}.{k}") for k, v in value.items()}
+    return value if hint is Any else _scalar(hint, value, key)
+
+
+def _scalar(hint: Any, value: Any, key: str) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number and not math.isnan(value):
+        return float(value)
+    if hint is int and number and float(value).is_integer():
+        return int(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and (isinstance(value, str) or number):
+        return str(value)  # a name or a year may look like a number
+    wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}[hint]
+    raise ConfigError(f"{key} must be {wanted}, got {value!r}.")
+
+
+INF = math.inf
+
+
+@dataclass(frozen=True)
+class Risk(Settings):
+    """Risk limits; each allows values up to and including itself, inf (`.inf` in YAML) switches it off."""
+
+    where: ClassVar[str] = "risk"
+
+    leverage: float = setting(1.0, "what positions may be worth, as a multiple of equity", gt=0)
+    short: bool = setting(True, "whether positions may be short")
+    order_qty: float = setting(INF, "units in one order", gt=0)
+    order_value: float = setting(INF, "account currency in one order", gt=0)
+    position: float = setting(INF, "units held of one instrument", gt=0)
+    gross: float = setting(INF, "account currency in all positions, longs plus shorts", gt=0)
+    net: float = setting(INF, "account currency in all positions, longs less shorts", gt=0)
+    open_orders: int = setting(1024, "orders at the venue at once", gt=0)
+    daily_loss: float = setting(INF, "account currency lost since the day began", ge=0)
+    drawdown: float = setting(INF, "fraction lost since the highest equity", ge=0)
+    rate: float = setting(INF, "orders per second of event time", ge=0)
+    burst: float = setting(1.0, "orders at once within the rate", gt=0)
+    collar: float = setting(INF, "fraction that a limit may lie away from the last price", ge=0)
+    stale_s: float = setting(INF, "seconds since the last price", ge=0)
+    self_match: bool = setting(True, "refuse orders that would meet our own")
+    netting: bool = setting(False, "cross opposing signals of several strategies internally")
+    allow: tuple[str, ...] = setting((), "instruments that may be traded (none named: all)")
+    block: tuple[str, ...] = setting((), "instruments that may not be traded")
+    breach: dict[str, str] = setting({}, "reason -> what its breach does: refuse, cancel, flatten or halt")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for reason, what in self.breach.items():
             if reason not in _reasons():
-                raise ConfigError(f"risk.breach: unknown reason {reason!r}; there are {', '.join(_reasons())}.")
+                raise unknown("reason in risk.breach", reason, _reasons())
             if what not in BREACHES:
-                raise ConfigError(f"risk.breach.{reason}: {what!r} is no action; there are {', '.join(BREACHES)}.")
+                raise unknown(f"action in risk.breach.{reason}", what, BREACHES)
 
     def limits(self) -> dict[str, float]:
         """The limits as the kernel's record has them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("allow", "block", "breach", "stale_s")}
-        stale = LARGE if self.stale_s == math.inf else int(self.stale_s * 1e9)
-        return {**{name: value for name, value in values.items()}, "stale_ns": stale}
+        apart = ("allow", "block", "breach", "stale_s")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
+        stale = LARGE if self.stale_s == INF else int(self.stale_s * 1e9)
+        return {**values, "stale_ns": stale}
 
     def breaches(self) -> dict[int, int]:
         """Reason code -> action code."""
@@ -68,24 +174,18 @@ class Risk:
 
 
 @dataclass(frozen=True)
-class VenueModel:
-    """The simulated venue. `slippage_bps` in basis points on market and stop fills, `participation` our largest share of a
-    bar's volume (0 = no cap), `touch` lets limits fill at a touch. Fees (basis points, money per unit, money per fill)
-    replace those of the instruments where they are given."""
+class VenueModel(Settings):
+    """The simulated venue. Fees replace those of the instruments where they are given."""
 
-    slippage_bps: float = 0.0
-    participation: float = 0.0
-    touch: bool = False
-    taker_bps: float | None = None
-    maker_bps: float | None = None
-    fee_per_unit: float | None = None
-    fee_min: float | None = None
+    where: ClassVar[str] = "venue"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.slippage_bps < 10_000:
-            raise ConfigError(f"venue.slippage_bps must be from 0 to below 10000, got {self.slippage_bps}.")
-        if not 0 <= self.participation <= 1:
-            raise ConfigError(f"venue.participation must be from 0 to 1, got {self.participation}.")
+    slippage_bps: float = setting(0.0, "basis points lost on market and stop fills", ge=0, lt=10_000)
+    participation: float = setting(0.0, "our largest share of a bar's volume (0: no cap)", ge=0, le=1)
+    touch: bool = setting(False, "limits fill when touched, not only when crossed")
+    taker_bps: float | None = setting(None, "fee of market and stop fills, basis points", gt=-10_000, lt=10_000)
+    maker_bps: float | None = setting(None, "fee of limit fills, basis points", gt=-10_000, lt=10_000)
+    fee_per_unit: float | None = setting(None, "fee in account currency for one unit", ge=0)
+    fee_min: float | None = setting(None, "smallest fee of a fill, account currency", ge=0)
 
     def fees(self) -> dict[str, float]:
         """Fee fields that replace the instruments' own."""
@@ -93,18 +193,35 @@ class VenueModel:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
+@dataclass(frozen=True)
+class Data(Settings):
+    """Where bars come from; the times of files need a label and a time zone, those of datasets are settled."""
+
+    where: ClassVar[str] = "data"
+
+    source: str = setting("equities", "name of a dataset, or path of a dataset, .parquet or .csv file")
+    label: Literal["start", "end"] | None = setting(None, "whether a file's times start or end their bars")
+    timezone: str | None = setting(None, "of a file's times that carry none")
+    tick: float | None = setting(None, "price step, instead of the metadata's", gt=0)
+    lot: float | None = setting(None, "quantity step, instead of the metadata's", gt=0)
+
+    def options(self) -> dict[str, Any]:
+        """What is given beside the source."""
+        return {k: v for k, v in asdict(self).items() if k != "source" and v is not None}
+
+
+@dataclass(frozen=True)
+class Tracking(Settings):
+    """Where runs are tracked."""
+
+    where: ClassVar[str] = "tracking"
+
+    experiment: str = setting("tandem", "the experiment a run belongs to")
+    uri: str | None = setting(None, "MLflow tracking URI (default: mlflow.db in the working directory)")
+
+
 def _reasons() -> dict[str, int]:
     return {word: code for code, word in codes.NAMES["reason"].items() if code != codes.OK}
-
-
-def _positive(settings: Any) -> None:
-    for f in fields(settings):
-        value = getattr(settings, f.name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        low = "> 0" if f.name in NEVER_ZERO else ">= 0"
-        if math.isnan(value) or value < 0 or (value == 0 and f.name in NEVER_ZERO):
-            raise ConfigError(f"{type(settings).__name__.lower()}.{f.name} must be {low}, got {value}.")
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
@@ -115,3 +232,15 @@ def config_hash(settings: Mapping[str, Any]) -> str:
 def as_plain(settings: Any) -> dict[str, Any]:
     """A settings dataclass as plain values."""
     return asdict(settings)
+
+
+def keys(cls: type[Settings], prefix: str = "") -> dict[str, "dataclasses.Field[Any]"]:
+    """Every key of the settings with its field, nested ones dotted."""
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for f in fields(cls):
+        hint = hints(cls)[f.name]
+        if isinstance(hint, type) and issubclass(hint, Settings):
+            found.update(keys(hint, f"{prefix}{f.name}."))
+        else:
+            found[prefix + f.name] = f
+    return found

@@ -1,0 +1,235 @@
+"""The command line: `tandem mode=backtest strategy=momentum strategy.fast=20`, composed by Hydra.
+
+Law 1: one grammar, `key=value`, for everything; a mode is a root of the configuration and one callable.
+Law 2: what is wrong with a setting is said in one paragraph with the choices; a traceback means a bug of ours.
+Law 3: nothing is imported before it is needed: the way to the figures of a backtest decides how the tool feels.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import ConfigError, TandemError, TrackingError
+
+if TYPE_CHECKING:
+    from engine.config import Settings
+
+CONF = Path(__file__).resolve().parents[1] / "conf"  # by its place: an own `conf` of the user cannot shadow it
+OPEN = {"strategy": "name", "data": "source"}  # groups that take any name or path, and the key that gets it
+FLAGS = "--help, --cfg job|hydra|all, --version, --completion bash|zsh"
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0, 2 for an error of the user's, 3 of the tracker, 130 for Ctrl-C."""
+    try:
+        return run(list(sys.argv[1:] if argv is None else argv))
+    except TandemError as error:
+        print(f"tandem: {error}", file=sys.stderr)
+        return 3 if isinstance(error, TrackingError) else 2
+    except KeyboardInterrupt:
+        print("\ntandem: interrupted; nothing half-written was left behind.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `tandem --help | head` closes our output; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def run(argv: list[str]) -> int:
+    """What the arguments ask for. Raises TandemError."""
+    flags, given = split(argv)
+    if "--version" in flags:
+        from importlib.metadata import version
+
+        print(f"tandem {version('tandem')}")
+        return 0
+    if "--completion" in flags or "--complete" in flags:
+        from engine import guide
+
+        print(guide.completion(flags["--completion"]) if "--completion" in flags else guide.complete(given))
+        return 0
+    from engine.modes import MODES
+
+    mode = chosen_mode(given, MODES, optional="--help" in flags)
+    if "--help" in flags or not mode:
+        from engine import guide
+
+        print(guide.text(mode))
+        return 0
+    kind, function, _ = MODES[mode]
+    composed, hydra = compose(mode, kind, given, full="--cfg" in flags)
+    settings = kind.of(composed)
+    if "--cfg" in flags:
+        print(shown(mode, settings, hydra, flags["--cfg"]), end="")
+        return 0
+    return function(settings, lambda: shown(mode, settings, {}, "job"))
+
+
+def split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Flags with their values, and the overrides. Raises ConfigError for what is neither."""
+    flags: dict[str, str] = {}
+    given: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word in ("-m", "--multirun"):
+            raise ConfigError("-m (sweeps) does not exist yet; run one combination at a time, or loop over "
+                              "backtest() in Python.")  # fmt: skip
+        if word in ("-h", "--help", "--version"):
+            flags["--help" if word == "-h" else word] = ""
+        elif word == "--complete":
+            return {word: ""}, list(rest)
+        elif word in ("--cfg", "-c", "--completion"):
+            flags["--cfg" if word == "-c" else word] = next(rest, "")
+        elif "=" in word or word.startswith("~"):
+            given.append(word)
+        else:
+            raise ConfigError(f"{word!r} is no setting; write key=value, such as mode=backtest or strategy.fast=20. "
+                              f"Flags are {FLAGS}.")  # fmt: skip
+    choices = {"--cfg": ("job", "hydra", "all"), "--completion": ("bash", "zsh")}
+    for flag, known in choices.items():
+        if flags.get(flag, known[0]) not in known:
+            raise ConfigError(f"{flag} takes one of {', '.join(known)}.")
+    return flags, given
+
+
+def chosen_mode(given: list[str], known: Mapping[str, Any], optional: bool = False) -> str:
+    """The mode among the overrides; without any, the empty text."""
+    named = [word.partition("=")[2] for word in given if word.partition("=")[0] == "mode"]
+    if not named and given and not optional:
+        raise ConfigError(f"Name a mode: tandem mode=backtest {' '.join(given)}. There are {', '.join(known)}.")
+    if named and named[-1] not in known:
+        from engine.config import unknown
+
+        raise unknown("mode", named[-1], known)
+    return named[-1] if named else ""
+
+
+def compose(
+    mode: str, kind: "type[Settings]", given: list[str], full: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The composed settings as plain values, and Hydra's own if `full`. Raises ConfigError."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+    from omegaconf import OmegaConf
+
+    class OwnConf(SearchPathPlugin):
+        """`conf` of the working directory comes before ours."""
+
+        def manipulate_search_path(self, search_path: Any) -> None:
+            for folder in folders()[:-1]:
+                search_path.prepend("own", f"file://{folder}")
+
+    Plugins.instance().register(OwnConf)
+    words = [w for w in rewritten(kind, given) if w.partition("=")[0] != "mode"]
+    with _foreign(), initialize_config_dir(str(CONF), version_base="1.3", job_name="tandem"):
+        found = hydra_compose(mode, words, return_hydra_config=full)
+        hydra = OmegaConf.to_container(found.hydra, resolve=False) if full else {}
+        if full:
+            OmegaConf.set_readonly(found, False)
+            del found["hydra"]
+        plain = OmegaConf.to_container(found, resolve=True, throw_on_missing=True)
+    return {str(k): v for k, v in dict(plain).items()}, {"hydra": hydra} if full else {}  # type: ignore[arg-type]
+
+
+def folders() -> list[Path]:
+    """Where configuration files are looked for: `conf` of the working directory, then the package's."""
+    own = Path.cwd() / "conf"
+    return [own, CONF] if own.is_dir() and own.resolve() != CONF else [CONF]
+
+
+def options(group: str) -> list[str]:
+    """The files of a group, those of the user's own `conf` included."""
+    return sorted({path.stem for folder in folders() for path in (folder / group).glob("*.yaml")})
+
+
+def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
+    """Overrides as Hydra wants them: a name or path that is no file of its group becomes the group's `custom`, and
+    keys need no `+`, because our own schema judges them."""
+    from engine.config import hints, keys, unknown
+
+    texts = {name for name in keys(kind) if hints_of(kind, name) in (str, str | None)}
+    words: list[str] = []
+    if any(w.startswith("strategy.path=") for w in given) and not any(w.startswith("strategy=") for w in given):
+        given = ["strategy=custom", *given]
+    for word in given:
+        key, _, value = word.partition("=")
+        if key.startswith(("+", "~", "hydra.", "hydra/")) or key == "mode":
+            words.append(word)
+        elif key in hints(kind) and (CONF / key).is_dir():
+            if value in options(key):
+                words.append(word)
+            elif key not in OPEN:
+                raise unknown(f"choice of {key}", value, options(key))
+            elif "," in value and not Path(value).exists():
+                words.append(word)  # a sweep, which Hydra knows how to speak about
+            else:
+                words += [f"{key}=custom", f"++{key}.{open_key(key, value)}={quoted(value)}"]
+        else:
+            words.append(f"++{key}={quoted(value) if key in texts or key == 'strategy.path' else value}")
+    return words
+
+
+def open_key(group: str, value: str) -> str:
+    """Which key of an open group gets a name or a path."""
+    from engine.registry import is_path
+
+    return "path" if group == "strategy" and is_path(value) else OPEN[group]
+
+
+def hints_of(kind: "type[Settings]", key: str) -> Any:
+    """The type of a dotted key."""
+    from engine.config import hints
+
+    first, _, rest = key.partition(".")
+    return hints_of(hints(kind)[first], rest) if rest else hints(kind)[first]
+
+
+def quoted(value: str) -> str:
+    """A text that Hydra's grammar would not take as one word, in quotes; quoted, empty and null ones as they are."""
+    plain = all(c.isalnum() or c in "_-./:,$@*?%+|" for c in value)
+    if plain or value[:1] in "'\"[" or "${" in value:
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@contextlib.contextmanager
+def _foreign() -> Iterator[None]:
+    """Errors of Hydra and OmegaConf in our words."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    try:
+        yield
+    except MissingMandatoryValue as error:
+        key = str(error).partition("Missing mandatory value: ")[2].splitlines()[0]
+        raise ConfigError(f"{key} is missing; give it: {key}=…") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        text = str(error)
+        if "To sweep over it" in text:
+            what = text.splitlines()[0].removeprefix("Ambiguous value for argument ")
+            raise ConfigError(f"{what}: several values ask for a sweep, which does not exist yet. A list is written "
+                              "key=[a,b]; a text with a comma is quoted twice: \"key='a,b'\".") from error  # fmt: skip
+        lines = [line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
+        raise ConfigError(f"The configuration cannot be composed: {' '.join(lines)}") from error
+
+
+def shown(mode: str, settings: "Settings", hydra: Mapping[str, Any], part: str) -> str:
+    """The resolved settings as YAML, with every default in its place."""
+    from omegaconf import OmegaConf
+
+    plain = {"mode": mode, **asdict(settings)}
+    if hasattr(settings, "made"):
+        plain["strategy"] = {**plain["strategy"], **settings.made().values}
+    chosen = {"job": plain, "hydra": hydra, "all": {**plain, **hydra}}[part]
+    return OmegaConf.to_yaml(OmegaConf.create(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

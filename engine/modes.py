@@ -1,0 +1,194 @@
+"""What the program can do: one class of settings and one callable for each mode.
+
+Law 1: a mode composes parts from below and decides nothing that they decide.
+Law 2: what a run writes is complete or absent, and it is on disk before the tracker hears of it.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from engine import registry
+from engine.config import Data, Risk, Settings, Tracking, VenueModel, setting
+from engine.errors import ConfigError, TrackingError
+from engine.kernel.strategy import Strategy
+
+Dump = Callable[[], str]  # the resolved settings as YAML
+
+
+@dataclass(frozen=True)
+class Backtest(Settings):
+    """Settings of mode=backtest."""
+
+    strategy: dict[str, Any] = setting({}, "name or path, and parameters by their name")
+    data: Data = setting(Data, "where the bars come from")
+    instruments: tuple[str, ...] | None = setting(None, "which of the data's instruments (null: all)")
+    start: str | None = setting(None, "first bar's close time at the earliest; ISO 8601, UTC if it names no zone")
+    end: str | None = setting(None, "bars close before this time")
+    cash: float = setting(100_000.0, "at the start, account currency", gt=0)
+    risk: Risk = setting(Risk, "limits of the account")
+    venue: VenueModel = setting(VenueModel, "the simulated venue")
+    on_fault: Literal["raise", "continue"] = setting("raise", "whether one strategy's failure ends the run")
+    track: bool = setting(True, "log the run to MLflow")
+    report: bool = setting(True, "write report, image, frames and figures below `output`")
+    tracking: Tracking = setting(Tracking, "where runs are tracked")
+    name: str | None = setting(None, "of the run and its directory (default: the strategy's)")
+    output: str = setting("outputs", "directory that gets one directory for each run")
+
+    def made(self) -> Strategy:
+        """The strategy with its parameters."""
+        given = {str(k): v for k, v in self.strategy.items()}
+        name, path = given.pop("name", None), given.pop("path", None)
+        if not (name or path):
+            raise ConfigError("strategy has neither name nor path; name a strategy: strategy=momentum, "
+                              "or a class of yours: strategy=path/to/file.py:Class.")  # fmt: skip
+        return registry.find(str(path or name))(**given)
+
+
+@dataclass(frozen=True)
+class Import(Settings):
+    """Settings of mode=import: those of `engine.store.import_bars`."""
+
+    sources: tuple[str, ...] = setting((), "files (CSV, .csv.gz, ZIP, Parquet, Feather) or directories of such")
+    name: str = setting("", "of the new dataset")
+    root: str | None = setting(None, "directory of the datasets (default: TANDEM_DATA, else ./data)")
+    columns: dict[str, Any] = setting({}, "our name -> theirs, for ts, open, high, low, close, volume, instrument, …")
+    header: tuple[str, ...] | None = setting(None, "names of the columns of files that have none")
+    skip_rows: int = setting(0, "rows before the header", ge=0)
+    separator: str = setting(",", "between the cells of CSV")
+    price_scale: float = setting(1.0, "factor on all prices", gt=0)
+    timezone: str = setting("UTC", "of times that carry none")
+    label: Literal["start", "end"] | None = setting(None, "whether times start or end their bars")
+    interval: str | None = setting(None, "length of a bar, such as 1m or 1d (default: the median step)")
+    time_format: str | None = setting(None, "of times as text, such as %d.%m.%Y")
+    instruments: dict[str, Any] = setting({}, "metadata for all, or under an instrument's name for that one")
+    actions: str | None = setting(None, "CSV or Parquet of splits and dividends: instrument, ts, kind, ratio, amount")
+    adjust: Literal["apply", "events", "none"] = setting("apply", "what becomes of splits and dividends")
+    dividend_base: Literal["previous", "ex"] = setting("previous", "close that a dividend's factor refers to")
+    on_error: Literal["refuse", "quarantine", "keep"] = setting("refuse", "what becomes of rows that break a rule")
+    sort: bool = setting(False, "sort rows by time first")
+    max_gap: str | None = setting(None, "longest pause inside a session that is no problem, such as 5m")
+    overwrite: bool = setting(False, "replace a dataset of that name")
+
+
+@dataclass(frozen=True)
+class Compile(Settings):
+    """Settings of mode=compile."""
+
+    strategies: tuple[str, ...] = setting((), "names or paths (none: all that are known)")
+
+
+@dataclass(frozen=True)
+class Ui(Settings):
+    """Settings of mode=ui."""
+
+    port: int = setting(5000, "of the UI on this machine", gt=0, lt=65_536)
+    tracking: Tracking = setting(Tracking, "where runs are tracked")
+
+
+def run_backtest(settings: Backtest, dump: Dump) -> int:
+    """Run, print, write, track; 3 when only the tracking failed."""
+    from backtest import backtest
+
+    strategy = settings.made()
+    with _helper(settings) as helper:
+        result = backtest(
+            strategy, settings.data.source, instruments=settings.instruments, start=settings.start, end=settings.end,
+            cash=settings.cash, risk=settings.risk, venue=settings.venue, on_fault=settings.on_fault,
+            name=settings.name, open_options=settings.data.options(),
+        )  # fmt: skip
+        print(result.summary(), flush=True)
+        where = _write(result, settings, dump) if settings.report else None
+        if where:
+            print(f"\nReport   {where / 'report.html'}")
+        if not settings.track:
+            return 0
+        return _track(result, settings, where, helper)
+
+
+def _helper(settings: Backtest) -> Any:
+    """The tracker's process, which imports MLflow while the backtest runs."""
+    if not settings.track:
+        return nullcontext()
+    from engine.tracking import Helper
+
+    return Helper(settings.tracking.uri)
+
+
+def _write(result: Any, settings: Backtest, dump: Dump) -> Path:
+    """All artifacts of a run in one new directory, which appears when it is complete."""
+    from engine.store.files import atomic_dir
+
+    root = Path(settings.output)
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in settings.name or result.config["name"])
+    first = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
+    where = next(p for n in range(1, sys.maxsize) if not (p := root / (first + (f"-{n}" if n > 1 else ""))).exists())
+    with atomic_dir(where) as part:
+        result.save(part)
+        result.report(part / "report.html")
+        result.image(part / "report.png")
+        (part / "config.yaml").write_text(dump(), encoding="utf-8")
+    return where
+
+
+def _track(result: Any, settings: Backtest, where: Path | None, helper: Any) -> int:
+    try:
+        run = result.track(experiment=settings.tracking.experiment, name=settings.name,
+                           tracking_uri=settings.tracking.uri, artifacts_dir=where, helper=helper)  # fmt: skip
+    except TrackingError as error:
+        kept = f"The results are complete in {where}." if where else "Run it with report=true to keep its results."
+        print(f"\nNot tracked: {error}\n{kept} The same command tracks it once the tracker answers.", file=sys.stderr)
+        return 3
+    print(f"Tracked  run {run.run_id} in experiment {settings.tracking.experiment}; open it with: "
+          + (run.url if run.url.startswith("http") else f"make ui (or tandem mode=ui), then {run.url}"))  # fmt: skip
+    return 0
+
+
+def run_import(settings: Import, dump: Dump) -> int:
+    """Import bars as a dataset."""
+    from engine.store.importer import import_bars
+    from engine.store.opening import read_table
+
+    if not settings.sources or not settings.name:
+        raise ConfigError(
+            "mode=import needs what to read and a name for it: tandem mode=import sources=bars.csv name=mine."
+        )
+    given: dict[str, Any] = {k: v for k, v in vars(settings).items() if k not in ("sources", "name", "root", "actions")}
+    for text in settings.sources:
+        if not Path(text).exists():
+            raise ConfigError(f"sources: {text} does not exist (looked for {Path(text).absolute()}).")
+    actions = read_table(Path(settings.actions)) if settings.actions else None
+    where = import_bars([Path(text) for text in settings.sources], settings.name, settings.root, actions=actions,
+                        source=", ".join(settings.sources), **given)  # fmt: skip
+    print(f"Imported {where}\nRun      tandem mode=backtest data={settings.name}")
+    return 0
+
+
+def run_compile(settings: Compile, dump: Dump) -> int:
+    """Compile the backtest program and strategies that have no image yet, and name all images."""
+    from backtest.drive import ENTRIES
+    from engine.kernel import build
+
+    print(f"{'backtest':<24} {build.program('backtest', ENTRIES).digest}")
+    for name in settings.strategies or registry.names():
+        print(f"{name:<24} {build.handlers(registry.find(name)).digest}")
+    return 0
+
+
+def run_ui(settings: Ui, dump: Dump) -> int:
+    """Serve the tracker's UI until Ctrl-C."""
+    from engine.tracking import ui
+
+    return ui(settings.port, settings.tracking.uri)
+
+
+MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
+    "backtest": (Backtest, run_backtest, "run a strategy on history: figures, report, tracked run"),
+    "import": (Import, run_import, "bars of any vendor into a dataset, validated"),
+    "compile": (Compile, run_compile, "compile the kernel and the strategies ahead"),
+    "ui": (Ui, run_ui, "the tracked runs in the browser"),
+}

@@ -1,10 +1,14 @@
 """The built-in strategies: one literal table. What is in it is tested, configured and listed in the README."""
 
 from engine.kernel.strategy import Strategy
+from strategies.cross_momentum import CrossMomentum
 from strategies.momentum import Momentum
+from strategies.rsi_reversion import RsiReversion
 
 BUILT_IN: dict[str, type[Strategy]] = {
     "momentum": Momentum,
+    "rsi_reversion": RsiReversion,
+    "cross_momentum": CrossMomentum,
 }
 
-__all__ = ["BUILT_IN", "Momentum"]
+__all__ = ["BUILT_IN", "CrossMomentum", "Momentum", "RsiReversion"]

@@ -1,8 +1,8 @@
 """Memory of the market: datasets in Parquet, tapes compiled from them, importers, synthetic data.
 
-    open_tape(data, instruments, start, end)   a tape from a dataset, a file or a polars frame
-    import_bars(sources, name, ...)            CSV or Parquet bars into a dataset, validated, atomically
-    synthetic_tape(bars, instruments, seed)    seeded random walks
+open_tape(data, instruments, start, end)   a tape from a dataset, a file or a polars frame
+import_bars(sources, name, ...)            CSV or Parquet bars into a dataset, validated, atomically
+synthetic_tape(bars, instruments, seed)    seeded random walks
 """
 
 from typing import TYPE_CHECKING, Any

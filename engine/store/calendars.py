@@ -15,6 +15,7 @@ import numpy as np
 from engine.errors import ConfigError
 
 DAY_NS = 86_400_000_000_000
+SPAN = 3650  # days
 Times = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -124,5 +125,7 @@ def action_time(when: object, calendar: str) -> int:
     if ns % DAY_NS:
         return ns
     day = ns // DAY_NS
-    known = sessions(calendar, day, day + 10)
-    return int(known.opens[0]) if len(known.opens) else ns
+    first = day // SPAN * SPAN  # the same span for many actions: making a calendar is slow
+    known = sessions(calendar, first, first + SPAN + 10)
+    at = int(np.searchsorted(known.days, day, side="left"))
+    return int(known.opens[at]) if at < len(known.opens) else ns

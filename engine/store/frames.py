@@ -207,9 +207,7 @@ def _close_times(table: "pl.DataFrame", days: bool, label: str, where: str) -> "
         if 0 in lengths.values():
             raise DataError(f"{where}: one bar does not tell its length, so its start does not tell its close; "
                             "give the closes and label='end'.")  # fmt: skip
-        return pl.concat(
-            part.with_columns(pl.col("ts") + lengths[part["instrument"][0]]) for part in parts
-        ), lengths
+        return pl.concat(part.with_columns(pl.col("ts") + lengths[part["instrument"][0]]) for part in parts), lengths
     else:
         shift = 0
     return table.with_columns(pl.col("ts") + shift), lengths

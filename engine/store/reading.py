@@ -16,7 +16,7 @@ from engine.store.frames import FIELDS, GROUPS, TIMES, pick
 if TYPE_CHECKING:
     import polars as pl
 
-PIECE = 1 << 20  # rows
+PIECE = 1 << 18  # rows
 OPTIONAL = ("adj_close", "split", "dividend")
 NAMES = ("ts", "instrument", *FIELDS, *OPTIONAL)
 
@@ -67,7 +67,7 @@ def flatten(sources: Any) -> list[tuple[str | None, Any]]:
 
 
 def read(sources: Sequence[tuple[str | None, Any]], how: Reading, files: list[str]) -> Iterator[Piece]:
-    """All sources in pieces of at most about a million rows; `files` grows by their names.
+    """All sources in pieces of at most about 260,000 rows; `files` grows by their names.
 
     Raises DataError for a file that is damaged or lacks a column.
     """

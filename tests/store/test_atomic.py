@@ -14,7 +14,10 @@ from engine.store import dataset, files, import_bars, job, open_tape, synthetic_
 from tests.store.conftest import left_in
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-STOPS = [pytest.param(FULL, DataError, id="full disk"), pytest.param(KeyboardInterrupt(), KeyboardInterrupt, id="Ctrl-C")]
+STOPS = [
+    pytest.param(FULL, DataError, id="full disk"),
+    pytest.param(KeyboardInterrupt(), KeyboardInterrupt, id="Ctrl-C"),
+]
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, error: BaseException) -> None:
@@ -37,10 +40,15 @@ POINTS = [(job, "write_parquet", 1), (job, "write_parquet", 2), (dataset, "file_
           (Path, "write_text", 2), (files, "sync", 1), (files, "sync", 4), (Path, "rename", 1)]  # fmt: skip
 
 
+TAPE_POINTS = [(tape.TapeWriter, "append", 1), (files, "sync", 1), (Path, "replace", 1), (dataset.merge, "to_bytes", 2)]
+
+
 @pytest.mark.parametrize(("error", "seen"), STOPS)
 @pytest.mark.parametrize(("owner", "name", "call"), POINTS)
-def test_a_stopped_import_leaves_nothing(places: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str,
-                                         call: int, error: BaseException, seen: type[BaseException]) -> None:  # fmt: skip
+def test_a_stopped_import_leaves_nothing(
+    places: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int,
+    error: BaseException, seen: type[BaseException],
+) -> None:  # fmt: skip
     frame = synthetic_frame(50, 2)
     with monkeypatch.context() as patch:
         fail_at(patch, owner, name, call, error)
@@ -55,8 +63,10 @@ def test_a_stopped_import_leaves_nothing(places: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("error", "seen"), STOPS)
 @pytest.mark.parametrize(("owner", "name", "call"), [*POINTS, (Path, "rename", 2)])
-def test_a_stopped_overwrite_keeps_the_old(places: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str,
-                                           call: int, error: BaseException, seen: type[BaseException]) -> None:  # fmt: skip
+def test_a_stopped_overwrite_keeps_the_old(
+    places: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int,
+    error: BaseException, seen: type[BaseException],
+) -> None:  # fmt: skip
     import_bars(synthetic_frame(20, 1), "x")
     before, names = open_tape("x").digest, left_in(places / "data")
     with pytest.raises(DataError, match="already exists; choose another name or pass overwrite=True"):
@@ -72,10 +82,11 @@ def test_a_stopped_overwrite_keeps_the_old(places: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("error", "seen"), STOPS)
-@pytest.mark.parametrize(("owner", "name", "call"), [(tape.TapeWriter, "append", 1), (files, "sync", 1), (Path, "replace", 1),
-                                                     (dataset.merge, "to_bytes", 2)])  # fmt: skip
-def test_a_stopped_tape_leaves_nothing(places: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str,
-                                       call: int, error: BaseException, seen: type[BaseException]) -> None:  # fmt: skip
+@pytest.mark.parametrize(("owner", "name", "call"), TAPE_POINTS)
+def test_a_stopped_tape_leaves_nothing(
+    places: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int,
+    error: BaseException, seen: type[BaseException],
+) -> None:  # fmt: skip
     import_bars(synthetic_frame(50, 2), "x")
     with monkeypatch.context() as patch:
         fail_at(patch, owner, name, call, error)

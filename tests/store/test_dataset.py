@@ -39,7 +39,8 @@ def test_layout_and_equal_tapes_from_everywhere(places: Path) -> None:
     assert (manifest["format"], manifest["kind"], manifest["interval_ns"]) == (1, "bars", 60 * 10**9)
     assert sorted(manifest["files"]) == [f"bars/instrument=SYN000{i}/part-0.parquet" for i in range(3)]
     part = pl.read_parquet(places / "data/x/bars/instrument=SYN0001/part-0.parquet", hive_partitioning=False)
-    assert part.schema == {"ts": pl.Datetime("ns", "UTC"), **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64)}
+    numbers = dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64)
+    assert part.schema == {"ts": pl.Datetime("ns", "UTC"), **numbers}
     assert open_tape("x").instruments[0].taker_bps == 2.0
     assert not open_tape("x").events.flags.writeable
 
@@ -74,11 +75,13 @@ def test_a_touched_file_is_looked_at_again(places: Path) -> None:
 def test_a_warm_open_imports_no_polars(places: Path) -> None:
     import_bars(synthetic_frame(50), "x")
     open_tape("x")
-    code = ("import sys; from engine.store import open_tape; t = open_tape('x', start='2020-01-01T00:10');"
-            "print(len(t), [m for m in ('polars', 'exchange_calendars', 'pandas', 'numba', 'tqdm') if m in sys.modules])")
+    code = (
+        "import sys; from engine.store import open_tape; t = open_tape('x', start='2020-01-01T00:10');"
+        "heavy = {'polars', 'exchange_calendars', 'pandas', 'numba'}; print(len(t), heavy & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           cwd=Path(__file__).parents[2], env=os.environ)  # fmt: skip
-    assert done.stdout.strip() == "41 []"
+    assert done.stdout.strip() == "41 set()"
 
 
 @pytest.mark.parametrize("piece", [1, 7, 64, 1000])
@@ -112,7 +115,7 @@ def test_several_files_of_one_instrument_follow_each_other(places: Path) -> None
 
 
 def test_the_sample_equals_the_vendor(places: Path) -> None:
-    """Closes of `equities` are the vendor's adjusted closes to six decimals; volumes before AAPL's 2005 split are doubled."""
+    """Closes are the vendor's adjusted closes to six decimals; volumes before AAPL's 2005 split are doubled."""
     from bokeh_sampledata.stocks import AAPL
 
     tape = open_tape("equities")
@@ -131,8 +134,10 @@ def test_the_sample_equals_the_vendor(places: Path) -> None:
 def test_the_raw_sample_has_the_known_actions(places: Path) -> None:
     """Splits of AAPL 2000 and 2005 and MSFT 2003; Apple's 2.65 of 2012, Microsoft's 3.08 of 2004."""
     tape = open_tape("equities_raw")
-    found = [(tape.instruments[e["instrument"]].name, str(datetime.fromtimestamp(int(e["ts"]) / 1e9, UTC)), float(e["amount"]))
-             for e in tape.events if e["kind"] != codes.BAR and (e["kind"] == codes.SPLIT or e["amount"] > 1)]  # fmt: skip
+    names = [info.name for info in tape.instruments]
+    large = [e for e in tape.events if e["kind"] == codes.SPLIT or (e["kind"] == codes.DIVIDEND and e["amount"] > 1)]
+    found = [(names[e["instrument"]], str(datetime.fromtimestamp(int(e["ts"]) / 1e9, UTC)), float(e["amount"]))
+             for e in large]  # fmt: skip
     assert found[:3] == [("AAPL", "2000-06-21 13:30:00+00:00", 2.0), ("MSFT", "2003-02-18 14:30:00+00:00", 2.0),
                          ("MSFT", "2004-11-15 14:30:00+00:00", 3.08)]  # fmt: skip
     assert found[3][:2] == ("AAPL", "2005-02-28 14:30:00+00:00")
@@ -157,8 +162,8 @@ def test_inferred_actions_are_those_that_were_applied(prices: list[float], data:
     ratio = data.draw(st.sampled_from([2.0, 3.0, 1.5, 7.0, 0.05]))
     close[split_at:] = np.round(close[split_at:] / ratio, 4)
     amount = round(float(close[pay_at]) * data.draw(st.floats(0.002, 0.05)), 4)
-    actions = sorted([Action(int(opens[split_at]), "split", ratio=ratio), Action(int(opens[pay_at]), "dividend", amount=amount)],
-                     key=lambda a: a.ts)  # fmt: skip
+    pair = [Action(int(opens[split_at]), "split", ratio=ratio), Action(int(opens[pay_at]), "dividend", amount=amount)]
+    actions = sorted(pair, key=lambda a: a.ts)
     for base in ("previous", "ex"):
         price, volume = factors(ts, close, actions, base)
         assert price[-1] == volume[-1] == 1
@@ -171,7 +176,8 @@ def test_inferred_actions_are_those_that_were_applied(prices: list[float], data:
 def test_actions_given_as_rows(places: Path) -> None:
     """A date acts at the open of its session, so on a Saturday at Monday's; applied or kept as events."""
     days = pl.date_range(pl.date(2024, 3, 4), pl.date(2024, 3, 15), eager=True).filter(
-        pl.date_range(pl.date(2024, 3, 4), pl.date(2024, 3, 15), eager=True).dt.weekday() < 6)
+        pl.date_range(pl.date(2024, 3, 4), pl.date(2024, 3, 15), eager=True).dt.weekday() < 6
+    )
     raw = [100.0] * 5 + [50.0] * 5
     frame = pl.DataFrame({"date": days, "open": raw, "high": raw, "low": raw, "close": raw, "volume": [10.0] * 10})
     actions = [{"instrument": "A", "ts": "2024-03-09", "kind": "split", "ratio": 2.0},
@@ -183,7 +189,8 @@ def test_actions_given_as_rows(places: Path) -> None:
     np.testing.assert_allclose(applied["close"], [45.0] * 7 + [50.0] * 3)
     np.testing.assert_allclose(applied["volume"], [20.0] * 5 + [10.0] * 5)
     events = open_tape("events").events
-    assert events["kind"].tolist() == [codes.BAR] * 5 + [codes.SPLIT] + [codes.BAR] * 2 + [codes.DIVIDEND] + [codes.BAR] * 3
+    bar, split, pays = codes.BAR, codes.SPLIT, codes.DIVIDEND
+    assert events["kind"].tolist() == [bar] * 5 + [split] + [bar] * 2 + [pays] + [bar] * 3
     assert datetime.fromtimestamp(int(events["ts"][5]) / 1e9, UTC) == datetime(2024, 3, 11, 13, 30, tzinfo=UTC)
     assert len(open_tape("none")) == 10
     with pytest.raises(DataError, match="corporate actions for 'B', which has no bars"):
@@ -208,7 +215,8 @@ def test_time_rules_of_frames() -> None:
     assert open_tape(hours, timezone="Europe/Berlin").events["ts"][0] == first - 3600 * 10**9
     assert open_tape(hours.with_columns(pl.col("time").dt.epoch("ms"))).events["ts"][0] == first
     assert open_tape(hours.rename({"time": "open_time"})).events["ts"][0] == first + 3600 * 10**9
-    assert open_tape(hours.with_columns(pl.lit(1.2345).alias("close"), pl.lit(2.0).alias("high"))).instruments[0].tick == 1e-4
+    fine = hours.with_columns(close=pl.lit(1.2345), high=pl.lit(2.0))
+    assert open_tape(fine).instruments[0].tick == 1e-4
 
 
 def test_pandas_with_a_date_index(bars: pl.DataFrame) -> None:

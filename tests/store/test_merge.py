@@ -41,7 +41,10 @@ def test_a_piece_is_bounded_but_for_ties(runs: list[list[int]], piece: int) -> N
         assert len(part) <= max(piece, len(runs)) + ties * len(runs)
 
 
-@given(st.lists(st.integers(0, 20), unique=True).map(sorted), st.lists(st.integers(0, 21)).map(sorted), st.integers(1, 9))
+TIMES = st.lists(st.integers(0, 20), unique=True).map(sorted)
+
+
+@given(TIMES, st.lists(st.integers(0, 21)).map(sorted), st.integers(1, 9))
 def test_an_action_stands_between_the_bars_it_parts(bars: list[int], actions: list[int], piece: int) -> None:
     """After the bar that closes at its moment, before every later one; and no piece size changes that."""
     run = run_of(bars, 0)

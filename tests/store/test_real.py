@@ -4,7 +4,7 @@ import csv
 import gzip
 import json
 import zipfile
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,10 @@ def test_yahoo_dates_become_session_closes(places: Path, real_data: Path) -> Non
     assert tape.instruments[0].tick == 0.01
 
 
-@pytest.mark.parametrize(("name", "rows"), [("orcl-1995-2014", 5036), ("nvda-1999-2014", 4012), ("yhoo-1996-2014", 4713)])
+YAHOO = [("orcl-1995-2014", 5036), ("nvda-1999-2014", 4012), ("yhoo-1996-2014", 4713)]
+
+
+@pytest.mark.parametrize(("name", "rows"), YAHOO)
 def test_yahoo_adjusted_close_is_reproduced(places: Path, real_data: Path, name: str, rows: int) -> None:
     """The close of the tape is the vendor's adjusted close, and the shape of each bar stays."""
     file = real_data / "yahoo" / f"{name}.txt"
@@ -76,7 +79,8 @@ def test_wiki_split_and_dividends_as_events(places: Path, real_data: Path) -> No
     splits = raw.filter(pl.col("Split Ratio") != 1).sort("Date")
     assert [(int(e["kind"]), float(e["amount"]), int(e["instrument"])) for e in actions] == [
         (codes.SPLIT, 2.0, 1), (codes.SPLIT, 2.0, 1), (codes.DIVIDEND, 2.65, 0), (codes.DIVIDEND, 2.65, 0)]  # fmt: skip
-    for at, day, close in zip(np.flatnonzero(tape.events["kind"] == codes.SPLIT), splits["Date"], splits["Close"], strict=True):
+    places_of = np.flatnonzero(tape.events["kind"] == codes.SPLIT)
+    for at, day, close in zip(places_of, splits["Date"], splits["Close"], strict=True):
         assert str(datetime.fromtimestamp(int(tape.events["ts"][at]) / 1e9, UTC).date()) == day
         assert tape.events["close"][at - 1] > 1.7 * close  # raw prices on both sides
         assert tape.events["close"][at + 1] == close
@@ -102,7 +106,7 @@ def test_lean_daily_with_factor_file(places: Path, real_data: Path) -> None:
 
 
 def test_lean_minutes_through_a_reader(places: Path, real_data: Path) -> None:
-    """Milliseconds since midnight, the day in the name, New York time, start of the bar: absent minutes are no error."""
+    """Milliseconds since midnight, the day in the name, start of the bar; absent minutes are no error."""
 
     def reader(path: Path) -> pl.DataFrame:
         with zipfile.ZipFile(path) as archive:
@@ -157,7 +161,7 @@ def test_backtrader_header_with_one_name_too_few(places: Path, real_data: Path) 
     header = ["date", "clock", "open", "high", "low", "close", "volume", "interest"]
     import_bars({"FUT": real_data / "backtrader/2006-01-02-volume-min-001.txt.gz"}, "fut", header=header, skip_rows=1,
                 columns={"ts": ["date", "clock"]}, timezone="Europe/Berlin", label="end",
-                instruments={"calendar": "XFRA", "FUT": {"multiplier": 10.0, "currency": "EUR", "tick": 1.0}})  # fmt: skip
+                instruments={"calendar": "XFRA", "FUT": {"multiplier": 10.0, "tick": 1.0}})  # fmt: skip
     tape = open_tape("fut")
     assert (len(tape), tape.events["ts"][0]) == (30889, ns(2006, 1, 2, 8, 1))
     assert (tape.instruments[0].multiplier, tape.instruments[0].timezone) == (10.0, "Europe/Berlin")
@@ -178,12 +182,12 @@ def test_freqtrade_feather(places: Path, real_data: Path) -> None:
 
 def test_fxcm_and_hourly_yahoo(places: Path, real_data: Path) -> None:
     """No volume at all; the last row is the first of the next month; weekends are no sessions of 24/5."""
-    import_bars({"USDJPY": real_data / "fxcm/usdjpy-m1-bid-2013.csv.gz"}, "fx", label="start", instruments={"calendar": "24/5"})
+    week = {"calendar": "24/5"}
+    import_bars({"USDJPY": real_data / "fxcm/usdjpy-m1-bid-2013.csv.gz"}, "fx", label="start", instruments=week)
     fx = open_tape("fx")
     assert (fx.events["volume"] == 0).all()
     assert fx.instruments[0].tick == 0.001
-    import_bars(real_data / "backtesting_py/EURUSD.csv", "eurusd", label="end", instruments={"calendar": "24/5"},
-                on_error="quarantine")  # fmt: skip
+    import_bars(real_data / "backtesting_py/EURUSD.csv", "eurusd", label="end", instruments=week, on_error="quarantine")
     assert len(open_tape("eurusd")) == 5000
 
 

@@ -16,11 +16,13 @@ from engine.kernel.layout import Record
 from engine.kernel.strategy import HANDLERS, Strategy
 
 KERNEL_FOLDER = Path(__file__).parent
+ONLY_EXPLAINS = ("header.py", "feedback.py", "lint.py", "source.py")  # an edit there changes no machine code
 may_compile = True  # a live session sets this to False: what is not compiled before it starts does not run
 
 
 def _kernel_words() -> tuple[Any, ...]:
-    return (*image.platform_words(), image.source_digest(KERNEL_FOLDER))
+    paths = (p.relative_to(KERNEL_FOLDER).as_posix() for p in KERNEL_FOLDER.rglob("*.py"))
+    return (*image.platform_words(), image.source_digest(KERNEL_FOLDER, *sorted({*paths} - {*ONLY_EXPLAINS})))
 
 
 def _refuse_if_forbidden(what: str) -> None:
@@ -62,14 +64,19 @@ def handlers_digest(strategy: type[Strategy]) -> str:
     return walk.hexdigest()
 
 
-def handlers(strategy: type[Strategy]) -> image.Image:
-    """The image of a strategy's handlers, compiled if it is not in the store."""
+def handlers(strategy: type[Strategy]) -> "image.Image | image.Library":
+    """The image of a strategy's handlers, compiled if it is not in the store; or its shared library."""
+    if strategy.library is not None:
+        from engine.kernel.header import abi_words
+
+        return image.Library(strategy.library_path(), tuple(HANDLERS), abi_words(strategy), strategy.__qualname__)
     digest = handlers_digest(strategy)
     found = image.load(digest)
     if found is not None:
         return found
     _refuse_if_forbidden(f"The strategy {strategy.__qualname__}")
-    from engine.kernel.lint import explain, inspect_strategy
+    from engine.kernel.feedback import explain
+    from engine.kernel.lint import inspect_strategy
 
     inspect_strategy(strategy)
     from engine.kernel import compile as act
@@ -83,6 +90,22 @@ def handlers(strategy: type[Strategy]) -> image.Image:
         return act.build(digest, make, act.HANDLER_OPTIONS, {"strategy": strategy.__qualname__})
     except act.CompilerErrors as error:
         raise explain(strategy, error) from error
+
+
+def loop(name: str, function: Callable[[int], None], record: type[Record]) -> image.Image:
+    """The image of one guarded loop over a record (`run(address)`); what it raises ends it."""
+    walk = image.Walk()
+    walk.add("loop", name, _kernel_words())
+    walk.record(record)
+    walk.function(function)
+    digest = walk.hexdigest()
+    found = image.load(digest)
+    if found is not None:
+        return found
+    _refuse_if_forbidden(f"The loop {name}")
+    from engine.kernel import compile as act
+
+    return act.build(digest, lambda translator: {"run": act.guarded_loop(function, translator)}, act.HANDLER_OPTIONS, {"loop": name})
 
 
 def reachable(record: type[Record]) -> list[FunctionType]:

@@ -352,6 +352,19 @@ def guarded(handler: FunctionType, self_type: type[Record], event: type[Record],
     return nb.cfunc(signature, nopython=True, _nrt=False)(guard)
 
 
+def guarded_loop(function: Any, translator: Translator) -> Any:
+    """`void f(address)`, bounds-checked; an exception ends it, the caller sees from its record how far it came."""
+    checked = translator.function(function, inline=True)
+
+    def guard(address: int) -> None:
+        try:
+            checked(address)
+        except Exception:  # noqa: BLE001, S110  the record tells the caller, who raises it from plain Python
+            pass
+
+    return nb.cfunc(types.void(types.intp), nopython=True, _nrt=False)(guard)
+
+
 def emit(parts: dict[str, Any], cpu: str = "") -> tuple[dict[str, str], bytes]:
     """One relocatable object of several C functions, and the symbol of each."""
     image.platform_words()

@@ -3,17 +3,20 @@
     python -m bench bars-single --json     one case; its last line is one JSON object
     python -m bench all                    every case; writes bench/RESULTS.md
 
-Ours runs first with an empty store of images (that is `compile_s`), then with a filled one; then the limit;
-then every peer in its own environment. A peer that is not installed is named under `missing`, one that
+Ours runs first with an empty cache, then with the images of that run alone: the difference of the two cold
+starts is `compile_s`. Then it runs with everything in place, for the other numbers; then the limit; then every
+peer in its own environment. A peer that is not installed is named under `missing`, one that
 failed under `failed`; an outcome of ours outside the bounds of its case is an error, never a number.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench import measure, table
@@ -23,10 +26,11 @@ from bench.peers.__main__ import python, ready
 
 @dataclass
 class Measured:
-    """All lines of one case: ours cold and warm, the limit, and the peers by name."""
+    """All lines of one case: ours without a cache, with images only, with everything; the limit; the peers by name."""
 
     case: Case
     empty: dict[str, Any]
+    imaged: dict[str, Any]
     ours: dict[str, Any]
     limit: dict[str, Any]
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -35,7 +39,8 @@ class Measured:
     @property
     def failed(self) -> dict[str, str]:
         """What went wrong, by who."""
-        lines = {"ours, no images": self.empty, "ours": self.ours, "limit": self.limit, **self.peers}
+        ours = {"ours, empty cache": self.empty, "ours, images only": self.imaged, "ours": self.ours}
+        lines = {**ours, "limit": self.limit, **self.peers}
         wrong = {name: line["error"] for name, line in lines.items() if "error" in line}
         for key, (low, high) in self.case.bounds.items() if "error" not in self.ours else ():
             value = self.ours["outcome"].get(key)
@@ -50,14 +55,14 @@ class Measured:
     def line(self) -> dict[str, Any]:
         """The JSON object of the case."""
         known = "error" not in self.ours
-        compiled = known and "error" not in self.empty
+        compiled = "error" not in self.empty and "error" not in self.imaged
         return {
             "case": self.case.name,
             "seconds": self.ours["seconds"] if known else None,
             "rate": self.ours["rate"] if known else None,
             "limit": self.ratio(self.limit),
             "peers": {name: self.ratio(line) for name, line in self.peers.items()},
-            "compile_s": round(self.empty["first"] - self.ours["seconds"], 3) if compiled else None,
+            "compile_s": round(self.empty["cold"] - self.imaged["cold"], 3) if compiled else None,
             "cold_s": round(self.ours["cold"], 3) if known else None,
             "peak_rss_mb": self.ours["peak_rss_mb"] if known else None,
             "outcome": self.ours["outcome"] if known else None,
@@ -80,15 +85,24 @@ def run_peer(peer: Peer, case: Case) -> dict[str, Any]:
         return measure.child(python(peer.environment), peer.script, *words, env={"NUMBA_CACHE_DIR": cache})
 
 
+def ours_with(cache: Path, case: Case, *words: str) -> dict[str, Any]:
+    """Our side in a process of its own, with this cache."""
+    return measure.child(sys.executable, "bench.ours", case.name, *words, env={"TANDEM_CACHE": str(cache)})
+
+
 def run_case(case: Case, chosen: list[str]) -> Measured:
     """Everything of one case, one process after the other."""
     say(f"{case.name}: ours")
-    with tempfile.TemporaryDirectory(prefix="bench-") as store:
-        images = {"TANDEM_CACHE": store}
-        empty = measure.child(sys.executable, "bench.ours", case.name, "--warm", "0", env=images)
-        ours = measure.child(sys.executable, "bench.ours", case.name, env=images)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        cache = Path(folder)
+        empty = ours_with(cache, case, "--warm", "0")
+        for entry in cache.iterdir():
+            if entry.name != "images":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        imaged = ours_with(cache, case, "--warm", "0")
+        ours = ours_with(cache, case)
     say(f"{case.name}: limit")
-    measured = Measured(case, empty, ours, measure.child(sys.executable, "bench.limits", case.name))
+    measured = Measured(case, empty, imaged, ours, measure.child(sys.executable, "bench.limits", case.name))
     for peer in case.peers:
         if chosen and peer.name not in chosen:
             continue

@@ -91,31 +91,26 @@ def panel_crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_day, 
 
 
 @nb.njit(nogil=True)
-def momentum(opens, closes, month_end, long, skip, best, fee, cash, equity, fill_day, fill_of, fill_price, fill_qty):  # type: ignore[no-untyped-def]
-    """12-1 momentum, equal weight at the next open, sells before buys; returns final equity, orders, drawdown."""
+def momentum(
+    opens, closes, decides, long, skip, best, invested, fee, cash, equity, fill_day, fill_of, fill_price, fill_qty
+):  # type: ignore[no-untyped-def]
+    """12-1 momentum, decided at a close, filled at the next open; returns final equity, orders, drawdown."""
     days, width = closes.shape
-    held, change = np.zeros(width), np.zeros(width)
-    target = np.zeros(width)
+    held, target = np.zeros(width), np.zeros(width)
     due = False
     fills = 0
     peak = cash
     drawdown = 0.0
     for d in range(days):
         if due:
-            worth = cash
             for j in range(width):
-                worth += held[j] * opens[d, j]
-            for j in range(width):
-                change[j] = worth * target[j] - held[j] * opens[d, j]
-            for j in np.argsort(change):
-                if change[j] == 0.0:
-                    continue
-                price = opens[d, j]
-                value = min(change[j], cash / (1.0 + fee))
-                cash -= value + abs(value) * fee
-                held[j] = held[j] + value / price if target[j] > 0.0 else 0.0
-                fill_day[fills], fill_of[fills], fill_price[fills], fill_qty[fills] = d, j, price, value / price
-                fills += 1
+                change = target[j] - held[j]
+                if change != 0.0:
+                    price = opens[d, j]
+                    cash -= change * price + abs(change) * price * fee
+                    held[j] = target[j]
+                    fill_day[fills], fill_of[fills], fill_price[fills], fill_qty[fills] = d, j, price, change
+                    fills += 1
             due = False
         worth = cash
         for j in range(width):
@@ -123,10 +118,10 @@ def momentum(opens, closes, month_end, long, skip, best, fee, cash, equity, fill
         equity[d] = worth
         peak = max(peak, worth)
         drawdown = max(drawdown, 1.0 - worth / peak)
-        if month_end[d] and d >= long:
+        if decides[d] and d >= long:
             target[:] = 0.0
             for j in np.argsort(-(closes[d - skip] / closes[d - long]))[:best]:
-                target[j] = 1.0 / best
+                target[j] = worth * invested / best / closes[d, j]
             due = True
     return equity[days - 1], fills, drawdown
 
@@ -165,16 +160,16 @@ def portfolio(n: int) -> tuple[measure.Run, int]:
 
 
 def ranked(n: int) -> tuple[measure.Run, int]:
-    """bars-momentum; a month ends where the next day is in another one, and at the end of the data."""
+    """bars-momentum over the first n instruments; the first day of a month decides."""
     panel = data.load_panel(n)
     opens, closes = panel["open"], panel["close"]
 
     def run() -> dict[str, Any]:
         months = panel["time"].astype("M8[M]").astype("i8")
-        month_end = np.append(months[1:] != months[:-1], True)
-        rules = cases.LONG_DAYS, cases.SKIP_DAYS, cases.HELD, cases.FEE, cases.CASH
+        first = np.append(True, months[1:] != months[:-1])
+        rules = cases.LONG_DAYS, cases.SKIP_DAYS, cases.HELD, cases.INVESTED, cases.FEE, cases.CASH
         table = fill_table(closes.size // 8)
-        final, orders, _ = momentum(opens, closes, month_end, *rules, np.empty(len(closes)), *table)
+        final, orders, _ = momentum(opens, closes, first, *rules, np.empty(len(closes)), *table)
         return {"final_equity": final, "orders": orders}
 
     return run, closes.size

@@ -41,11 +41,11 @@ class Crossing(Strategy):
             self.known = True
 
 
-def run_case(strategy: Any, path: Any) -> measure.Run:
-    """A closure that runs the strategy on the prepared data and says how it ended."""
+def run_case(strategy: Any, path: Any, **options: Any) -> measure.Run:
+    """A closure that runs the strategy on the prepared data and says how it ended; `options` as in open_tape."""
     from backtest import prepare
 
-    prepared = prepare(strategy, path, cash=cases.CASH, taker_bps=cases.FEE * 1e4)
+    prepared = prepare(strategy, path, cash=cases.CASH, taker_bps=cases.FEE * 1e4, open_options=options)
 
     def run() -> dict[str, Any]:
         raw = prepared.run().raw
@@ -69,8 +69,8 @@ def ranked() -> measure.Run:
     """One strategy over the universe: the best fifty by 12-1 momentum, monthly."""
     from strategies import CrossMomentum
 
-    chosen = CrossMomentum(long=cases.LONG_DAYS, skip=cases.SKIP_DAYS, held=cases.HELD)
-    return run_case(chosen, data.PANEL)
+    chosen = CrossMomentum(long=cases.LONG_DAYS, skip=cases.SKIP_DAYS, held=cases.HELD, gross=cases.INVESTED)
+    return run_case(chosen, data.PANEL, lot=1e-6)
 
 
 OURS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked}

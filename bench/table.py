@@ -54,7 +54,7 @@ def of(measured: "Measured") -> str:
         elif peer.name in measured.missing:
             rows.append(f"| {peer.name} | | not measured | | | | | {measured.missing[peer.name]} | |")
     compiled = measured.line()["compile_s"]
-    note = f"First run with an empty store of images: {compiled} s of compilation." if compiled is not None else ""
+    note = f"An empty cache of images adds {compiled} s to the first start." if compiled is not None else ""
     return "\n".join([f"## {case.name}", "", case.title, "", HEADER, RULE, *rows, "", note]).rstrip() + "\n"
 
 

@@ -23,7 +23,7 @@ def ranked(n: int) -> tuple[measure.Run, int]:
     def run() -> dict[str, Any]:
         pick = bt.algos.SelectMomentum(cases.HELD, lookback=pd.DateOffset(months=11), lag=pd.DateOffset(months=1))
         rules = [bt.algos.RunAfterDays(cases.LONG_DAYS), bt.algos.RunMonthly(), bt.algos.SelectAll(), pick]
-        rules += [bt.algos.WeighEqually(), bt.algos.Rebalance()]
+        rules += [bt.algos.WeighEqually(), bt.algos.ScaleWeights(cases.INVESTED), bt.algos.Rebalance()]
         test = bt.Backtest(
             bt.Strategy("momentum", rules), closes, initial_capital=cases.CASH, commissions=fees,
             integer_positions=False, progress_bar=False,

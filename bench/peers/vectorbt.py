@@ -54,21 +54,21 @@ def portfolio(n: int) -> tuple[measure.Run, int]:
 
 
 def ranked(n: int) -> tuple[measure.Run, int]:
-    """12-1 momentum by target weights, shared cash, sells first."""
+    """12-1 momentum by target weights of the equity at the close that decides, shared cash."""
     opens, closes = frames(n)
 
     def run() -> dict[str, Any]:
         past = closes.shift(cases.SKIP_DAYS) / closes.shift(cases.LONG_DAYS) - 1.0
-        ends = pd.Series(closes.index, closes.index).groupby(closes.index.to_period("M")).last()
+        firsts = pd.Series(closes.index, closes.index).groupby(closes.index.to_period("M")).first()
         weights = pd.DataFrame(np.nan, closes.index, closes.columns)
-        for end in ends:
-            row = past.loc[end]
+        for first in firsts:
+            row = past.loc[first]
             if row.notna().all():
-                weights.loc[end] = 0.0
-                weights.loc[end, row.nlargest(cases.HELD).index] = 1.0 / cases.HELD
+                weights.loc[first] = 0.0
+                weights.loc[first, row.nlargest(cases.HELD).index] = cases.INVESTED / cases.HELD
         book = vbt.Portfolio.from_orders(
-            closes, size=weights.shift(1), size_type="targetpercent", price=opens, cash_sharing=True, group_by=True,
-            call_seq="auto", freq="1D", **MARKET,
+            closes, size=weights.shift(1), size_type="targetpercent", price=opens, val_price=closes.shift(1),
+            cash_sharing=True, group_by=True, call_seq="auto", freq="1D", **MARKET,
         )  # fmt: skip
         return {"final_equity": book.final_value(), "orders": book.orders.count()}
 

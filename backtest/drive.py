@@ -46,7 +46,7 @@ class SimulatedVenue:
         v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = leverage, cash, n, orders, -(1 << 62)
         rows = self.memory[offsets[1] :][: VenueOrder.dtype.itemsize * orders].view(VenueOrder.dtype)
         rows["next"] = [*range(1, orders), -1]
-        markets = self.memory[offsets[2] :][: VenueMarket.dtype.itemsize * n].view(VenueMarket.dtype)
+        self.markets = markets = self.memory[offsets[2] :][: VenueMarket.dtype.itemsize * n].view(VenueMarket.dtype)
         markets["head"] = markets["tail"] = -1
         markets["unit"] = instruments["lot"] * instruments["multiplier"]
         markets["margin"] = instruments["margin"]
@@ -119,7 +119,12 @@ class Drive:
         if not any(self.drained.values()):  # the usual case: one buffer held it all, no copy
             return Outputs(**{name: self.buffers[name][: getattr(self.loop, f"{name}_n")] for name in self.drained})
         self.drain()
-        return Outputs(**{name: np.concatenate(rows) if rows else self.buffers[name][:0] for name, rows in self.drained.items()})
+        return Outputs(**{name: joined(rows) if rows else self.buffers[name][:0] for name, rows in self.drained.items()})
+
+
+def joined(parts: list[Any]) -> "np.ndarray[Any, Any]":
+    """Arrays end to end, whole rows at a time: numpy's own concatenate gives overlapping fields bytes of their own."""
+    return np.concatenate([part.view(np.uint8) for part in parts]).view(parts[0].dtype)
 
 
 def halt_error(machine: Machine) -> KernelHalted:

@@ -153,6 +153,8 @@ def _kind(where: str, hint: Any, capacity: int) -> tuple[Any, Any, int, int | No
             if base is Array and (not isinstance(length, int) or length < 1):
                 raise StrategyError(f"{where}: the length of an Array must be a positive integer, got {length!r}.")
             return base, item, length, None
+        if rest[0] is Capacity:
+            return base[capacity], None, 0, None
         return rest[0], None, 0, rest[1] if len(rest) > 1 else None
     if hint in PLAIN:
         return PLAIN[hint], None, 0, None
@@ -222,7 +224,9 @@ class Record:
         }, align=True)  # fmt: skip
 
     def __class_getitem__(cls, capacity: int) -> type[Self]:
-        """The same record with another capacity: `Mean[4096]`."""
+        """The same record with another capacity: `Mean[4096]`; `Mean[Capacity]` inside a record takes the outer one's."""
+        if capacity is Capacity:
+            return Annotated[cls, Capacity]  # type: ignore[return-value]
         if not isinstance(capacity, int) or not 1 <= capacity <= 1 << 20:
             raise StrategyError(f"{cls.__name__}[{capacity!r}]: a capacity is an integer from 1 to {1 << 20}.")
         if capacity == cls.capacity:

@@ -27,6 +27,7 @@ from engine.kernel import codes
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     import polars as pl
+
     from engine.tracking import Helper, TrackedRun
 
 GRID = 2_000  # times at which the report compares with buy and hold

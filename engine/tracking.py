@@ -80,8 +80,8 @@ def curve_points(ts: Any, equity: Any, start_equity: float, points: int = POINTS
     return [(int(ts[r]) // 1_000_000, float(equity[r]), round(float(w), 12)) for r, w in zip(rows, worst, strict=True)]
 
 
-def track(*, experiment: str, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], curve: tuple[Any, Any],
-          start_equity: float, dataset: tuple[str, str], tracking_uri: str | None = None,
+def track(*, experiment: str, name: str, params: Mapping[str, Any], metrics: Mapping[str, float],
+          curve: tuple[Any, Any], start_equity: float, dataset: tuple[str, str], tracking_uri: str | None = None,
           artifacts_dir: str | os.PathLike[str] | None = None, note: str = "", tags: Mapping[str, str] | None = None,
           helper: "Helper | None" = None) -> TrackedRun:  # fmt: skip
     """Log one finished run.
@@ -119,8 +119,8 @@ def _contained(uri: str, kept: str | None) -> Iterator[None]:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = f" The results are safe in {kept}." if kept else ""
-        raise TrackingError(f"tracker {uri}: {first[:300]}.{where} Check that the place is writable or the server answers, "
-                            "set another with MLFLOW_TRACKING_URI, or switch tracking off.") from error  # fmt: skip
+        raise TrackingError(f"tracker {uri}: {first[:300]}.{where} Check that the place is writable or that the "
+                            "server answers, set another by MLFLOW_TRACKING_URI, or switch tracking off.") from error
 
 
 def _client(uri: str) -> Any:
@@ -136,10 +136,12 @@ def _experiment(client: Any, name: str, uri: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
-        raise TrackingError(f"tracker {uri}: experiment {name!r} was deleted; restore it in the UI or use another name.")
+        raise TrackingError(f"tracker {uri}: experiment {name!r} was deleted; restore it in the UI, or use another.")
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=_location(uri, name)))
+            # Without its kind the UI takes an experiment for one of language models and hides the runs.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, artifact_location=_location(uri, name), tags=kind))
         except MlflowException as error:
             found = client.get_experiment_by_name(name)  # another run may have created it in this moment
             if found is None:
@@ -213,9 +215,12 @@ class Helper:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
-        except OSError as error:
-            answer = json.dumps({"error": f"tracker {self.uri}: its process ended ({error}); run again without it."})
-        reply = json.loads(answer or json.dumps({"error": f"tracker {self.uri}: its process ended; run again without it."}))
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise TrackingError(f"tracker {self.uri}: the process that loads MLflow ended with status "
+                                f"{self.process.wait(timeout=60)}; its last words are above.")  # fmt: skip
+        reply = json.loads(answer)
         if "error" in reply:
             raise TrackingError(reply["error"])
         return TrackedRun(**reply)

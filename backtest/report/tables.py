@@ -95,7 +95,8 @@ def trades(result: "Result") -> tuple[str, str]:
         cells: list[tuple[Any, str, str]] = [
             (i, f"{i + 1:,}", ""), (*[result.instruments[trips.instrument[i]]] * 2, "text"),
             (*[result.strategies[trips.strategy[i]]] * 2, "text"),
-            (side := "long" if trips.side[i] > 0 else "short", side, "text"), (trips.qty[i], f"{trips.qty[i]:,.6g}", ""),
+            (side := "long" if trips.side[i] > 0 else "short", side, "text"),
+            (trips.qty[i], f"{trips.qty[i]:,.6g}", ""),
             (entry[i], entry[i].replace("T", " "), "time"), (trips.entry_price[i], f"{trips.entry_price[i]:,.6g}", ""),
             (leave[i], "open" if trips.open[i] else leave[i].replace("T", " "), "time"),
             (trips.exit_price[i], f"{trips.exit_price[i]:,.6g}", ""),

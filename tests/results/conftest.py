@@ -40,7 +40,7 @@ class Fill:
 
 
 def make_tape(closes: Any, ts: Any = None, infos: Any = None, actions: Any = ()) -> Tape:
-    """Bars of `closes` (rows = times, columns = instruments) and `actions`: (row, instrument, kind, amount) before a row."""
+    """Bars of `closes` (rows = times, columns = instruments); `actions`: (row, instrument, kind, amount)."""
     closes = np.atleast_2d(np.asarray(closes, float).T).T
     n, m = closes.shape
     ts = FIRST + np.arange(n) * DAY if ts is None else np.asarray(ts)
@@ -80,7 +80,8 @@ def run(tape: Tape, fills: list[Fill], start: float = 10_000.0, strategies: Any 
             if event["kind"] == codes.BAR:
                 mark[j] = float(event["close"])
             elif event["kind"] == codes.DIVIDEND:
-                cash += sum(q for (_, i), q in held.items() if i == j) * tape.instruments[j].lot * float(event["amount"])
+                units = sum(q for (_, i), q in held.items() if i == j) * tape.instruments[j].lot
+                cash += units * float(event["amount"])
             else:
                 ratio = float(event["amount"])
                 for key in [k for k in held if k[1] == j]:
@@ -105,7 +106,8 @@ def run(tape: Tape, fills: list[Fill], start: float = 10_000.0, strategies: Any 
             reports.append(report)
         values = [q * mark[i] * unit[i] for (_, i), q in held.items()]
         point = np.zeros((), Curve.dtype)
-        point["ts"], point["equity"], point["cash"], point["gross"] = ts, cash + sum(values), cash, sum(map(abs, values))
+        point["ts"], point["cash"], point["gross"] = ts, cash, sum(map(abs, values))
+        point["equity"] = cash + sum(values)
         curve.append(point)
     refused = np.zeros(refusals, Refusal.dtype)
     refused["reason"] = codes.DAILY_LOSS
@@ -153,4 +155,4 @@ def crossing() -> Callable[..., Result]:
 @pytest.fixture(scope="session")
 def book() -> Any:
     """The helpers of this file for the tests beside it."""
-    return {"tape": make_tape, "run": run, "fill": Fill, "walk": walk, "day": DAY, "first": FIRST, "info": InstrumentInfo}
+    return {"tape": make_tape, "run": run, "fill": Fill, "walk": walk, "first": FIRST, "info": InstrumentInfo}

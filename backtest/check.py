@@ -1,0 +1,271 @@
+"""`check_strategy`: every law that a strategy can break, run on it.
+
+    from backtest.check import check_strategy
+    check_strategy(MyStrategy)              # on seeded synthetic bars
+    check_strategy(MyStrategy(fast=5), "equities")
+
+What is registered is checked in our own tests; for a strategy of yours it is one line in a test of yours.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backtest.audit import audit
+from backtest.drive import Drive, Outputs, halt_error, joined
+from backtest.run import Prepared, prepare
+from engine.errors import StrategyError
+from engine.kernel import codes
+from engine.kernel.machine import python_handlers
+from engine.kernel.records import slots
+from engine.kernel.strategy import Strategy
+from engine.store.synthetic import synthetic_tape
+from engine.store.tape import Tape, frozen
+
+CARRIED = ("index", "started", "next_sample")  # what of the loop is state; the rest is where its buffers lie
+LAWS = {"chunking": "law 2, ", "snapshot": "law 3, ", "interpreter": "law 5, ", "causality": "law 7, ",
+        "conservation": "law 8, "}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was checked, and on how much: laws that held, events, orders, fills, seconds."""
+
+    strategy: str
+    laws: tuple[str, ...]
+    events: int
+    orders: int
+    fills: int
+    seconds: float
+
+    def __str__(self) -> str:
+        quiet = " It sent no order: give it data on which it does." if self.orders == 0 else ""
+        return (f"{self.strategy} keeps {', '.join(self.laws)} on {self.events:,} events "
+                f"({self.orders:,} orders, {self.fills:,} fills, {self.seconds:.1f} s).{quiet}")  # fmt: skip
+
+
+def check_strategy(strategy: "Strategy | type[Strategy]", data: Any = None, *, events: int = 2000, short: int = 300,
+                   seed: int = 0, tries: int = 3, **settings: Any) -> Checked:  # fmt: skip
+    """Run every law on a strategy; a report when all hold.
+
+    `data` as in `backtest` (default: seeded synthetic bars of three instruments), of which the first `events` are used,
+    and the first `short` for the uncompiled run, which is slow. `tries` random cuts are made for each law that cuts,
+    from `seed`. `settings` as in `prepare`.
+
+    Raises StrategyError naming the law, the first order that differs and its event; StrategyFault for a handler
+    that fails.
+
+    >>> from strategies import Momentum
+    >>> check_strategy(Momentum(fast=3, slow=8), events=300, short=60).laws[:3]
+    ('determinism', 'chunking', 'snapshot')
+    """
+    begin = time.perf_counter()
+    given = strategy() if isinstance(strategy, type) else strategy
+    source = synthetic_tape(max(1, events // 3), 3, seed) if data is None else data
+    trial = Trial(prepare(given, source, **settings), events)
+    rng = np.random.default_rng(seed)
+    laws: dict[str, Callable[[], None]] = {
+        "determinism": trial.determinism,
+        "chunking": lambda: trial.chunking(rng, tries),
+        "snapshot": lambda: trial.snapshot(rng, tries),
+        "interpreter": lambda: trial.interpreter(short),
+        "causality": lambda: trial.causality(rng, tries),
+        "conservation": lambda: trial.conservation(rng, tries),
+        "parameters": trial.parameters,
+    }
+    for law in laws.values():
+        law()
+    fills = int(np.count_nonzero(trial.whole.reports["code"] == codes.FILL))
+    seconds = time.perf_counter() - begin
+    return Checked(repr(given), tuple(laws), len(trial.events), len(trial.whole.orders), fills, seconds)
+
+
+class Trial:
+    """Strategies on a tape, run whole once; each method runs them another way, or raises StrategyError."""
+
+    def __init__(self, prepared: Prepared, events: int | None = None) -> None:
+        self.prepared = self.on(prepared, prepared.tape.events[:events])
+        self.tape = self.prepared.tape
+        self.events = self.tape.events
+        self.name = ", ".join(repr(s) for s in prepared.strategies)
+        self.drive = self.prepared.drive()
+        self.finish(self.drive)
+        self.whole = self.drive.outputs()
+
+    @staticmethod
+    def on(prepared: Prepared, events: "np.ndarray[Any, Any]") -> Prepared:
+        """The same run on other events."""
+        other = copy.copy(prepared)
+        rows = events if not events.flags.writeable else frozen(events)
+        other.tape = Tape(rows, prepared.tape.instruments, prepared.tape.digest, prepared.tape.name)
+        return other
+
+    def finish(self, drive: Drive, until: int | None = None) -> Drive:
+        """Drive on; a fault raises as in a backtest, a halt that risk asked for is an end like any other."""
+        status = drive.advance(until)
+        if status == codes.FAULTED:
+            self.prepared.explain_fault(drive)
+        if status == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
+            raise halt_error(drive.machine)
+        return drive
+
+    def determinism(self) -> None:
+        """The same run again gives the same bytes."""
+        again = self.finish(self.prepared.drive())
+        self.same("determinism", again.outputs(), "a second run of the same")
+        self.same_state("determinism", again, "a second run of the same")
+
+    def chunking(self, rng: np.random.Generator, tries: int) -> None:
+        """Any partition of the feed gives the same bytes."""
+        for _ in range(tries):
+            cuts = np.sort(rng.integers(0, len(self.events) + 1, rng.integers(1, 12)))
+            drive = self.prepared.drive()
+            for cut in cuts:
+                self.finish(drive, int(cut))
+            self.finish(drive)
+            self.same("chunking", drive.outputs(), f"fed in pieces that end at {cuts.tolist()}")
+            self.same_state("chunking", drive, f"fed in pieces that end at {cuts.tolist()}")
+
+    def snapshot(self, rng: np.random.Generator, tries: int) -> None:
+        """State to bytes and back into fresh objects at any event, then on: the same bytes."""
+        for cut in rng.integers(0, len(self.events) + 1, tries).tolist():
+            first = self.finish(self.prepared.drive(), cut)
+            second = self.prepared.drive()
+            move(first, second)
+            self.finish(second)
+            self.same("snapshot", together(first.outputs(), second.outputs()), f"stopped and restored at event {cut}")
+            self.same_state("snapshot", second, f"stopped and restored at event {cut}")
+
+    def interpreter(self, short: int) -> None:
+        """Plain Python gives the same bytes as compiled code."""
+        few = Trial(self.prepared, min(short, len(self.events)))
+        plain = uncompiled(few.prepared).drive()
+        few.finish(plain)
+        few.same("interpreter", plain.outputs(), "in plain Python")
+        few.same_state("interpreter", plain, "in plain Python")
+
+    def causality(self, rng: np.random.Generator, tries: int) -> None:
+        """Orders up to event k stay when all events after k change, or never come."""
+        for cut in rng.integers(0, len(self.events) + 1, tries).tolist():
+            known = self.finish(self.prepared.drive(), cut)
+            done, seq = known.loop.index, known.machine.kernel.seq
+            changed = Trial.on(self.prepared, disturbed(self.events, done, rng))
+            futures = {"changed": changed.drive()}
+            if done:
+                futures["cut off"] = Trial.on(self.prepared, self.events[:done]).drive()
+            wanted = _upto(self.whole, seq)
+            for what, drive in futures.items():
+                drive.stop_on_fault = False
+                drive.loop.stop_on_fault = 0  # strange prices may break a strategy, which is not what this looks for
+                drive.advance()
+                self.same("causality", _upto(drive.outputs(), seq), f"with all events from {done} on {what}", wanted)
+
+    def conservation(self, rng: np.random.Generator, tries: int) -> None:
+        """Fills, positions, cash and open orders agree, at the end and on the way."""
+        for cut in [*rng.integers(0, len(self.events) + 1, tries).tolist(), None]:
+            drive = self.finish(self.prepared.drive(), cut)
+            for problem in audit(drive, drive.outputs()):
+                raise StrategyError(f"{self.broken('conservation')}: after {drive.loop.index} events, {problem}.")
+
+    def parameters(self) -> None:
+        """Parameters are as they were given."""
+        machine = self.drive.machine
+        for s, given in enumerate(self.prepared.strategies):
+            for instance in range(slots(machine.kernel, s).instances):
+                for name, value in machine.state(s, instance).values.items():
+                    if value != getattr(given, name):
+                        raise StrategyError(f"{given!r} changed its parameter {name} to {value!r} during the run; "
+                                            f"keep what changes in a field of state.")  # fmt: skip
+
+    def same(self, law: str, outputs: Outputs, how: str, wanted: Outputs | None = None) -> None:
+        """Raise unless all outputs are equal byte for byte."""
+        base = wanted or self.whole
+        for what in ("orders", "reports", "refusals", "curve"):
+            a, b = getattr(base, what), getattr(outputs, what)
+            if a.tobytes() != b.tobytes():
+                raise StrategyError(f"{self.broken(law)}: {how}, {self.difference(what, a, b)}")
+
+    def same_state(self, law: str, drive: Drive, how: str) -> None:
+        """Raise unless kernel and venue end in the same state, byte for byte."""
+        for what, a, b in (("kernel", self.drive.machine.snapshot(), drive.machine.snapshot()),
+                           ("venue", self.drive.venue.memory.tobytes(), drive.venue.memory.tobytes())):  # fmt: skip
+            if a != b:
+                at = next(i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+                raise StrategyError(f"{self.broken(law)}: {how}, the orders are the same, but the state of the {what} "
+                                    f"differs from its byte {at} on.")  # fmt: skip
+
+    def broken(self, law: str) -> str:
+        return f"{self.name} on {self.tape.name} breaks {LAWS.get(law, '')}{law}"
+
+    def difference(self, what: str, a: "np.ndarray[Any, Any]", b: "np.ndarray[Any, Any]") -> str:
+        """The first row that differs, in words, with the event that caused it."""
+        both = min(len(a), len(b))
+        row = next((i for i in range(both) if a[i].tobytes() != b[i].tobytes()), both)
+        shown = [_row(what, x[row]) if row < len(x) else "nothing" for x in (a, b)]
+        ts = min(int(x[row]["ts"]) for x in (a, b) if row < len(x))
+        event = int(np.searchsorted(self.events["ts"], ts, side="right")) - 1
+        where = f"event {event} ({np.datetime64(ts, 'ns')})"
+        return f"{what[:-1] if what.endswith('s') else what} {row} differs, at {where}: {shown[0]} became {shown[1]}."
+
+
+def uncompiled(prepared: Prepared) -> Prepared:
+    """The same run in plain Python."""
+    from backtest.loop import run
+
+    other = copy.copy(prepared)
+    other.function, other.compiled = run, False
+    places = zip(prepared.places(), prepared.strategies, strict=True)
+    other._places = [type(p)(s, p.instruments, python_handlers(type(s))) for p, s in places]
+    return other
+
+
+def move(first: Drive, second: Drive) -> None:
+    """Carry the whole state of one run over into fresh objects, through bytes."""
+    second.machine.restore(first.machine.snapshot())
+    second.venue.memory[:] = np.frombuffer(first.venue.memory.tobytes(), np.uint8)
+    for name in CARRIED:
+        setattr(second.loop, name, getattr(first.loop, name))
+
+
+def together(first: Outputs, second: Outputs) -> Outputs:
+    """Outputs of two parts of a run as those of one."""
+    return Outputs(**{name: joined([rows, getattr(second, name)]) for name, rows in vars(first).items()})
+
+
+def disturbed(events: "np.ndarray[Any, Any]", start: int, rng: np.random.Generator) -> "np.ndarray[Any, Any]":
+    """The events with every bar from `start` on replaced by another that is possible."""
+    changed = np.array(events)
+    for i in range(start, len(events)):
+        if changed["kind"][i] == codes.BAR:
+            prices = np.sort(events["close"][i] * rng.uniform(0.5, 2.0, 4))
+            inner = rng.permutation(prices[1:3])
+            row = changed[i]
+            row["low"], row["high"], row["open"], row["close"] = prices[0], prices[3], inner[0], inner[1]
+            row["volume"] = np.floor(rng.uniform(0.0, 5_000.0))
+    return changed
+
+
+def _upto(outputs: Outputs, seq: int) -> Outputs:
+    """Orders and refusals that events up to number `seq` of the kernel caused."""
+    orders, refusals = (rows[rows["seq"] <= seq] for rows in (outputs.orders, outputs.refusals))
+    return Outputs(orders=orders, refusals=refusals, reports=outputs.reports[:0], curve=outputs.curve[:0])
+
+
+def _row(what: str, row: "np.ndarray[Any, Any]") -> str:
+    if what == "reports":
+        code = codes.NAMES["report"].get(int(row["code"]), str(row["code"]))
+        return f"{code} of order {row['order_id']}, {row['qty']} lots at {row['price']}"
+    if what == "curve":
+        return f"equity {row['equity']!r}, cash {row['cash']!r}"
+    fields = row.dtype.names or ()
+    words = [
+        codes.NAMES[name].get(int(row[name]), "?") for name in ("action", "type", "tif", "reason") if name in fields
+    ]
+    side = "" if "side" not in fields else "buy " if row["side"] > 0 else "sell "
+    number = row["id"] if "id" in fields else row["order_id"]
+    what = f"{' '.join(words)} {side}{row['qty']} lots of instrument {row['instrument']}"
+    return f"{what} at {row['price']} (order {number})"

@@ -109,7 +109,7 @@ class Prepared:
         n = len(self.rows)
         room = 1 << max(10, (4 * n * len(strategies) - 1).bit_length())
         self.sizes = sizes or Sizes(orders=min(room, 1 << 16), signals=room, outbox=2 * min(room, 1 << 16), refusals=room)
-        self.images = [build.handlers(type(s)) if compiled else None for s in strategies]
+        self.images = [build.handlers(type(s)) if compiled or type(s).library else None for s in strategies]
         self.function = program() if compiled else uncompiled
         self.name = name or strategies[0].__class__.__name__.lower()
         self._places: list[Placed] | None = None

@@ -42,11 +42,11 @@ KERNEL_MAY_IMPORT = {
 }
 IMAGES_MAY_IMPORT = {
     "ast", "builtins", "dis", "hashlib", "importlib", "json", "linecache", "llvmlite", "numba", "operator", "os",
-    "pathlib", "platform", "platformdirs", "tempfile", "textwrap", "time",
+    "pathlib", "platform", "platformdirs", "re", "tempfile", "textwrap", "time",
 }
 # fmt: on
 # Compile, store, load and explain images: files, digests, machine code, and numba in the first alone.
-ABOUT_IMAGES = {"compile.py", "image.py", "build.py", "lint.py"}
+ABOUT_IMAGES = {"compile.py", "image.py", "build.py", "lint.py", "source.py", "feedback.py", "header.py"}
 
 
 @cache

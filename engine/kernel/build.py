@@ -16,7 +16,7 @@ from engine.kernel.layout import Record
 from engine.kernel.strategy import HANDLERS, Strategy
 
 KERNEL_FOLDER = Path(__file__).parent
-ONLY_EXPLAINS = ("header.py", "feedback.py", "lint.py", "source.py")  # an edit there changes no machine code
+ONLY_EXPLAINS = ("header.py", "verbs.py", "feedback.py", "lint.py", "source.py")  # an edit there changes no machine code
 may_compile = True  # a live session sets this to False: what is not compiled before it starts does not run
 
 
@@ -69,7 +69,7 @@ def handlers(strategy: type[Strategy]) -> "image.Image | image.Library":
     if strategy.library is not None:
         from engine.kernel.header import abi_words
 
-        return image.Library(strategy.library_path(), tuple(HANDLERS), abi_words(strategy), strategy.__qualname__)
+        return image.Library(library_path(strategy), tuple(HANDLERS), abi_words(strategy), strategy.__qualname__)
     digest = handlers_digest(strategy)
     found = image.load(digest)
     if found is not None:
@@ -106,6 +106,13 @@ def loop(name: str, function: Callable[[int], None], record: type[Record]) -> im
     from engine.kernel import compile as act
 
     return act.build(digest, lambda translator: {"run": act.guarded_loop(function, translator)}, act.HANDLER_OPTIONS, {"loop": name})
+
+
+def library_path(strategy: type[Strategy]) -> Path:
+    """Where a strategy's shared library is; a relative path starts at the folder of the file that names it."""
+    owner = next(base for base in strategy.__mro__ if "library" in vars(base))
+    beside = getattr(sys.modules.get(owner.__module__), "__file__", None)
+    return Path(beside).parent / str(strategy.library) if beside else Path(str(strategy.library))
 
 
 def reachable(record: type[Record]) -> list[FunctionType]:

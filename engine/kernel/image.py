@@ -192,6 +192,41 @@ class Image:
             raise ImageError(f"image {digest}: no entry point {', '.join(absent)}; delete it from the cache and start again.")
 
 
+class Library:
+    """Handlers from a shared library: any language that speaks C. A copy of it lies in the store under its digest, so
+    that what runs is what was named, and a rebuilt file is a new library even within one process.
+    """
+
+    def __init__(self, path: Path, names: tuple[str, ...], abi: str, strategy: str) -> None:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{strategy}.library: cannot read {path} ({error.strerror}). Build it, for example with "
+                             "`gcc -O2 -ffp-contract=off -shared -fPIC -o NAME.so NAME.c`.") from error  # fmt: skip
+        self.digest = hashlib.sha256(content).hexdigest()[:32]
+        copy = cache_folder("images") / f"{self.digest}{path.suffix}"
+        if not copy.exists() or copy.read_bytes() != content:
+            write_atomically(copy, content)
+        try:
+            self._library = ctypes.CDLL(str(copy))
+        except OSError as error:
+            raise ImageError(f"{strategy}.library: {path} is not a shared library that loads here: {error}.") from error
+        cure = "Write the header again with engine.kernel.header.header and rebuild the library with it."
+        try:
+            built_for = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(self._library, "tandem_abi"))).decode()
+        except ValueError as error:
+            raise ImageError(f"{strategy}.library: {path} does not say which layout it was built for (no symbol "
+                             f"tandem_abi). {cure}") from error  # fmt: skip
+        if built_for != abi:
+            raise ImageError(f"{strategy}.library: {path} was built for other layouts ({built_for}) than {strategy} and "
+                             f"this engine have ({abi}). {cure}")  # fmt: skip
+        found = {name: getattr(self._library, name) for name in names if hasattr(self._library, name)}
+        if not found:
+            raise ImageError(f"{strategy}.library: {path} exports no handler; it needs at least one of {', '.join(names)}.")
+        self.addresses = {name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in found.items()}
+        self.manifest = {"digest": self.digest, "entries": {n: n for n in found}, "strategy": strategy, "abi": abi}
+
+
 @cache
 def _add_stubs() -> Any:
     never = ctypes.CFUNCTYPE(ctypes.c_void_p)(lambda: 0)

@@ -200,8 +200,12 @@ class Record:
         try:
             hints = get_type_hints(cls, localns=scope, include_extras=True)
         except NameError as error:
-            raise StrategyError(f"{cls.__qualname__}: an annotation uses a name that is not defined: {error}.") from None
-        cls._lay_out({name: hint for name, hint in hints.items() if not _is_meta(hint) and not name.startswith("_")})
+            at = declared_at(cls)
+            raise StrategyError(f"{at}{cls.__qualname__}: an annotation uses a name that is not defined: {error}.") from None
+        try:
+            cls._lay_out({name: hint for name, hint in hints.items() if not _is_meta(hint) and not name.startswith("_")})
+        except StrategyError as error:
+            raise StrategyError(f"{declared_at(cls)}{error}") from None
 
     @classmethod
     def _lay_out(cls, hints: dict[str, Any]) -> None:
@@ -273,6 +277,17 @@ class Record:
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={getattr(self, k)!r}" for k, f in self.fields.items() if f.scalar is not None)
         return f"{type(self).__name__}({shown})"
+
+
+def declared_at(record: type) -> str:
+    """`file:line: ` of the class statement that is running, for error messages; nothing at a prompt or in a cell."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if frame.f_globals.get("__name__") == record.__module__ and not name.startswith("<") and "ipykernel" not in name:
+            return f"{name}:{frame.f_lineno}: "
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
 
 
 def _is_meta(hint: Any) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import StrategyError
 from engine.kernel import codes
-from engine.kernel.layout import Field, PerInstrument, Record
+from engine.kernel.layout import Field, PerInstrument, Record, declared_at
 from engine.kernel.records import Bar, Event, Quote, Report, Slice, Timer, Trade
 
 # handler -> (event kind, what its second argument is)
@@ -71,10 +71,12 @@ class Strategy(Record):
     """Base of all strategies. Subclass it, declare parameters and state, write at least one handler.
 
     `universe = True` makes one instance for all instruments, with `PerInstrument` state and `on_slice`, instead of
-    one instance for each instrument. `validate` may check parameters against each other.
+    one instance for each instrument. `validate` may check parameters against each other. `library` names a shared
+    library, beside the file of the class, that brings the handlers (`engine.kernel.header` writes its header).
     """
 
     universe: ClassVar[bool] = False
+    library: ClassVar[str | None] = None
     params: ClassVar[dict[str, Param]] = {}
     handlers: ClassVar[dict[str, FunctionType]] = {}
 
@@ -83,27 +85,27 @@ class Strategy(Record):
         cls.params = {**cls.params, **own}
         for name in own:
             if name not in cls.__dict__.get("__annotations__", {}) and not _annotated(cls, name):
-                raise StrategyError(f"{cls.__qualname__}.{name}: a parameter needs a type; write `{name}: float = param(...)`.")
+                raise StrategyError(f"{declared_at(cls)}{cls.__qualname__}.{name}: a parameter needs a type; write `{name}: float = param(...)`.")
         super().__init_subclass__(**kwargs)
         for name, value in vars(cls).items():
             if name.startswith("on_") and name not in HANDLERS:
                 near = difflib.get_close_matches(name, HANDLERS, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
-                raise StrategyError(f"{cls.__qualname__}.{name} is not a handler; there are {', '.join(HANDLERS)}.{hint}")
+                raise StrategyError(f"{declared_at(cls)}{cls.__qualname__}.{name} is not a handler; there are {', '.join(HANDLERS)}.{hint}")
             if isinstance(value, int | float | list | dict) and not name.startswith("_") and name in _hints(cls):
                 raise StrategyError(
-                    f"{cls.__qualname__}.{name} = {value!r}: state starts as zero. For a parameter write "
+                    f"{declared_at(cls)}{cls.__qualname__}.{name} = {value!r}: state starts as zero. For a parameter write "
                     f"`{name}: {type(value).__name__} = param({value!r})`; to start state elsewhere set it in on_start."
                 )
         cls.handlers = {n: getattr(cls, n) for n in HANDLERS if isinstance(getattr(cls, n, None), FunctionType)}
         for name, function in cls.handlers.items():
             wanted = 2 if name == "on_start" and function.__code__.co_argcount == 2 else 3
             if function.__code__.co_argcount != wanted or function.__code__.co_flags & 0x0C:
-                raise StrategyError(f"{cls.__qualname__}.{name} must be `def {name}(self, {name[3:]}, ctx)`.")
+                raise StrategyError(f"{declared_at(cls)}{cls.__qualname__}.{name} must be `def {name}(self, {name[3:]}, ctx)`.")
 
     def __init__(self, **values: Any) -> None:
         cls = type(self)
-        if not cls.handlers:
+        if not cls.handlers and cls.library is None:
             raise StrategyError(f"{cls.__qualname__} has no handler; write at least `def on_bar(self, bar, ctx)`. There are {', '.join(HANDLERS)}.")
         memory = np.zeros(1, cls.dtype)
         self._address, self._owner = memory.ctypes.data, memory

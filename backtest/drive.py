@@ -31,7 +31,9 @@ def program() -> Callable[[int], None]:
 class SimulatedVenue:
     """Owns the venue's memory."""
 
-    def __init__(self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, leverage: float, orders: int) -> None:
+    def __init__(
+        self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, leverage: float, orders: int
+    ) -> None:
         n = len(instruments)
         parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n)]
         offsets, at = [], 0
@@ -101,7 +103,10 @@ class Drive:
         while True:
             function(lp._address)
             if lp.dropped:
-                raise KernelHalted(f"The run lost {lp.dropped} output rows: the buffers are too small for these sizes.", codes.HALT_OVERFLOW)
+                raise KernelHalted(
+                    f"The run lost {lp.dropped} output rows: the buffers are too small for these sizes.",
+                    codes.HALT_OVERFLOW,
+                )
             if lp.status != codes.DRAIN:
                 return lp.status
             self.drain()
@@ -119,7 +124,9 @@ class Drive:
         if not any(self.drained.values()):  # the usual case: one buffer held it all, no copy
             return Outputs(**{name: self.buffers[name][: getattr(self.loop, f"{name}_n")] for name in self.drained})
         self.drain()
-        return Outputs(**{name: joined(rows) if rows else self.buffers[name][:0] for name, rows in self.drained.items()})
+        return Outputs(
+            **{name: joined(rows) if rows else self.buffers[name][:0] for name, rows in self.drained.items()}
+        )
 
 
 def joined(parts: list[Any]) -> "np.ndarray[Any, Any]":
@@ -137,7 +144,10 @@ def halt_error(machine: Machine) -> KernelHalted:
         codes.HALT_CLOCK: "an event is older than the one before it; sort the tape by time",
         codes.HALT_INSTRUMENT: "an event names an instrument that the kernel does not have",
     }
-    return KernelHalted(f"The kernel halted ({word}) at event {machine.kernel.seq}, {machine.kernel.ts} ns: {cures.get(code, 'a broken invariant')}.", code)
+    return KernelHalted(
+        f"The kernel halted ({word}) at event {machine.kernel.seq}, {machine.kernel.ts} ns: {cures.get(code, 'a broken invariant')}.",
+        code,
+    )
 
 
 def addresses_of(strategies: Sequence[Any]) -> list[dict[str, int]]:

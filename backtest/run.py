@@ -73,7 +73,9 @@ def _with(risk: Risk, venue: VenueModel, short: dict[str, Any]) -> tuple[Risk, V
         elif key in second:
             second[key] = value
         else:
-            raise ConfigError(f"Unknown setting {key!r}; there are instruments, start, end, cash, {', '.join([*first, *second])}.")
+            raise ConfigError(
+                f"Unknown setting {key!r}; there are instruments, start, end, cash, {', '.join([*first, *second])}."
+            )
     return Risk(**first), VenueModel(**second)
 
 
@@ -83,13 +85,28 @@ def instrument_rows(tape: Any, risk: Risk, venue: VenueModel) -> "np.ndarray[Any
     for what, listed in (("allow", risk.allow), ("block", risk.block)):
         unknown = sorted(set(listed) - set(names))
         if unknown:
-            raise ConfigError(f"risk.{what} names {', '.join(unknown)}, which the data do not have; there are {', '.join(names[:20])}.")
+            raise ConfigError(
+                f"risk.{what} names {', '.join(unknown)}, which the data do not have; there are {', '.join(names[:20])}."
+            )
     currencies = {info.currency for info in tape.instruments}
     if len(currencies) > 1:
-        raise ConfigError(f"One account has one currency, the data have {', '.join(sorted(currencies))}; choose instruments of one.")
+        raise ConfigError(
+            f"One account has one currency, the data have {', '.join(sorted(currencies))}; choose instruments of one."
+        )
     rows = np.zeros(len(names), Instrument.dtype)
     for row, info in zip(rows, tape.instruments, strict=True):
-        for key in ("tick", "lot", "multiplier", "maker_bps", "taker_bps", "fee_per_unit", "fee_min", "margin", "shortable", "bar_ns"):
+        for key in (
+            "tick",
+            "lot",
+            "multiplier",
+            "maker_bps",
+            "taker_bps",
+            "fee_per_unit",
+            "fee_min",
+            "margin",
+            "shortable",
+            "bar_ns",
+        ):
             row[key] = getattr(info, key)
         for key, value in venue.fees().items():
             row[key] = value
@@ -108,7 +125,9 @@ class Prepared:
         self.rows = instrument_rows(tape, risk, venue)
         n = len(self.rows)
         room = 1 << max(10, (4 * n * len(strategies) - 1).bit_length())
-        self.sizes = sizes or Sizes(orders=min(room, 1 << 16), signals=room, outbox=2 * min(room, 1 << 16), refusals=room)
+        self.sizes = sizes or Sizes(
+            orders=min(room, 1 << 16), signals=room, outbox=2 * min(room, 1 << 16), refusals=room
+        )
         self.images = [build.handlers(type(s)) if compiled or type(s).library else None for s in strategies]
         self.function = program() if compiled else uncompiled
         self.name = name or strategies[0].__class__.__name__.lower()
@@ -118,13 +137,23 @@ class Prepared:
         """The strategies with their handlers' addresses."""
         if self._places is None:
             everything = tuple(range(len(self.rows)))
-            found = [i.addresses if i is not None else python_handlers(type(s)) for s, i in zip(self.strategies, self.images, strict=True)]
+            found = [
+                i.addresses if i is not None else python_handlers(type(s))
+                for s, i in zip(self.strategies, self.images, strict=True)
+            ]
             self._places = [Placed(s, everything, a) for s, a in zip(self.strategies, found, strict=True)]
         return self._places
 
     def drive(self, function: Any = None) -> Drive:
         """A fresh kernel and venue on the tape."""
-        machine = Machine(self.places(), self.rows, cash=self.cash, limits=self.risk.limits(), breach=self.risk.breaches(), sizes=self.sizes)
+        machine = Machine(
+            self.places(),
+            self.rows,
+            cash=self.cash,
+            limits=self.risk.limits(),
+            breach=self.risk.breaches(),
+            sizes=self.sizes,
+        )
         venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders)
         events = self.tape.events
         span = int(events["ts"][-1]) - int(events["ts"][0])
@@ -175,14 +204,18 @@ class Prepared:
         caught: list[tuple[Exception, dict[str, Any], dict[str, Any]]] = []
         again = self.drive()
         again.advance(where)
-        again.machine.retarget(faulty, python_handlers(type(strategy), lambda e, state, event: caught.append((e, state, event))))
+        again.machine.retarget(
+            faulty, python_handlers(type(strategy), lambda e, state, event: caught.append((e, state, event)))
+        )
         again.function = uncompiled
         again.advance(drive.loop.index)
         event = self.tape.events[where]
         name, when = self.tape.instruments[int(event["instrument"])].name, np.datetime64(int(event["ts"]), "ns")
         what = f"{strategy!r} failed at event {where} of the tape ({name}, {when})"
         if slots(k, faulty).fault == codes.FAULT_QUEUE:
-            raise StrategyFault(f"{what}: more signals in one event than the queue holds ({k.signal_cap}), or an instrument index that does not exist.")
+            raise StrategyFault(
+                f"{what}: more signals in one event than the queue holds ({k.signal_cap}), or an instrument index that does not exist."
+            )
         if not caught:
             raise StrategyFault(f"{what} in compiled code, but not in plain Python: it may depend on integer overflow or a library. Nothing was hidden; "
                                 "run it with compiled=False and a debugger.")  # fmt: skip

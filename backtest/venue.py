@@ -395,4 +395,3 @@ def absorb_action(v: Venue, ev: Event) -> None:
         v.cash += (exact - whole) * m.last / ev.amount * m.unit
         m.net = whole
         m.last /= ev.amount
-

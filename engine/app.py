@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError, TandemError, TrackingError
@@ -18,7 +17,6 @@ from engine.errors import ConfigError, TandemError, TrackingError
 if TYPE_CHECKING:
     from engine.config import Settings
 
-CONF = Path(__file__).resolve().parents[1] / "conf"  # by its place: an own `conf` of the user cannot shadow it
 OPEN = {"strategy": "name", "data": "source"}  # groups that take any name or path, and the key that gets it
 FLAGS = "--help, --cfg job|hydra|all, --version, --completion bash|zsh"
 INTERRUPTED = 130
@@ -119,6 +117,8 @@ def compose(
     from hydra.plugins.search_path_plugin import SearchPathPlugin
     from omegaconf import OmegaConf
 
+    from engine.config import CONF, folders
+
     class OwnConf(SearchPathPlugin):
         """`conf` of the working directory comes before ours."""
 
@@ -133,26 +133,16 @@ def compose(
         hydra = OmegaConf.to_container(found.hydra, resolve=False) if full else {}
         if full:
             OmegaConf.set_readonly(found, False)
+            OmegaConf.set_struct(found, False)
             del found["hydra"]
         plain = OmegaConf.to_container(found, resolve=True, throw_on_missing=True)
     return {str(k): v for k, v in dict(plain).items()}, {"hydra": hydra} if full else {}  # type: ignore[arg-type]
 
 
-def folders() -> list[Path]:
-    """Where configuration files are looked for: `conf` of the working directory, then the package's."""
-    own = Path.cwd() / "conf"
-    return [own, CONF] if own.is_dir() and own.resolve() != CONF else [CONF]
-
-
-def options(group: str) -> list[str]:
-    """The files of a group, those of the user's own `conf` included."""
-    return sorted({path.stem for folder in folders() for path in (folder / group).glob("*.yaml")})
-
-
 def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
     """Overrides as Hydra wants them: a name or path that is no file of its group becomes the group's `custom`, and
     keys need no `+`, because our own schema judges them."""
-    from engine.config import hints, keys, unknown
+    from engine.config import CONF, hints, keys, options, unknown
 
     texts = {name for name in keys(kind) if hints_of(kind, name) in (str, str | None)}
     words: list[str] = []
@@ -202,7 +192,7 @@ def quoted(value: str) -> str:
 @contextlib.contextmanager
 def _foreign() -> Iterator[None]:
     """Errors of Hydra and OmegaConf in our words."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
@@ -212,11 +202,13 @@ def _foreign() -> Iterator[None]:
         raise ConfigError(f"{key} is missing; give it: {key}=…") from error
     except (HydraException, OmegaConfBaseException) as error:
         text = str(error)
-        if "To sweep over it" in text:
-            what = text.splitlines()[0].removeprefix("Ambiguous value for argument ")
-            raise ConfigError(f"{what}: several values ask for a sweep, which does not exist yet. A list is written "
-                              "key=[a,b]; a text with a comma is quoted twice: \"key='a,b'\".") from error  # fmt: skip
         lines = [line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
+        cure = "A list is written key=[a,b]; a text with commas or brackets is quoted twice: \"key='a,b'\"."
+        if "To sweep over it" in text:
+            what = lines[0].removeprefix("Ambiguous value for argument ").replace("++", "")
+            raise ConfigError(f"{what}: several values ask for a sweep, which does not exist yet. {cure}") from error
+        if isinstance(error, OverrideParseException):
+            raise ConfigError(f"{error.override.lstrip('+')!r} cannot be read ({lines[-1]}). {cure}") from error
         raise ConfigError(f"The configuration cannot be composed: {' '.join(lines)}") from error
 
 
@@ -227,8 +219,8 @@ def shown(mode: str, settings: "Settings", hydra: Mapping[str, Any], part: str) 
     plain = {"mode": mode, **asdict(settings)}
     if hasattr(settings, "made"):
         plain["strategy"] = {**plain["strategy"], **settings.made().values}
-    chosen = {"job": plain, "hydra": hydra, "all": {**plain, **hydra}}[part]
-    return OmegaConf.to_yaml(OmegaConf.create(chosen))
+    chosen = {"job": plain, "hydra": dict(hydra), "all": {**plain, **hydra}}[part]
+    return OmegaConf.to_yaml(chosen)
 
 
 if __name__ == "__main__":

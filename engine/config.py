@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import ConfigError
@@ -23,6 +23,8 @@ from engine.kernel.machine import LARGE
 BREACHES = {"refuse": codes.REFUSE, "cancel": codes.CANCEL_ORDERS, "flatten": codes.FLATTEN, "halt": codes.HALT}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 HOLDS: dict[str, Any] = {"ge": float.__ge__, "gt": float.__gt__, "le": float.__le__, "lt": float.__lt__}
+CONF = Path(__file__).resolve().parents[1] / "conf"  # by its place: an own `conf` of the user cannot shadow it
+_hints: dict[type, dict[str, Any]] = {}
 
 
 def setting(default: Any, doc: str, **bounds: float) -> Any:
@@ -72,10 +74,11 @@ def unknown(what: str, given: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"Unknown {what} {given!r}.{hint} There are {', '.join(choices) or 'none'}.")
 
 
-@cache
 def hints(cls: type) -> dict[str, Any]:
     """The types of a dataclass's fields."""
-    return get_type_hints(cls)
+    if cls not in _hints:
+        _hints[cls] = get_type_hints(cls)
+    return _hints[cls]
 
 
 def coerce(hint: Any, value: Any, key: str) -> Any:
@@ -244,3 +247,14 @@ def keys(cls: type[Settings], prefix: str = "") -> dict[str, "dataclasses.Field[
         else:
             found[prefix + f.name] = f
     return found
+
+
+def folders() -> list[Path]:
+    """Where configuration files are looked for: `conf` of the working directory, then the package's."""
+    own = Path.cwd() / "conf"
+    return [own, CONF] if own.is_dir() and own.resolve() != CONF else [CONF]
+
+
+def options(group: str) -> list[str]:
+    """The files of a group, those of the user's own `conf` included."""
+    return sorted({path.stem for folder in folders() for path in (folder / group).glob("*.yaml")})

@@ -1,10 +1,10 @@
 """`tandem --help` and tab completion: everything they say is read from the settings and the strategies themselves."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from engine.app import options
-from engine.config import Settings, allowed, hints, keys
+from engine.config import Settings, allowed, hints, keys, options
 from engine.kernel.strategy import BOUNDS, Strategy
 from engine.modes import MODES
 
@@ -37,7 +37,7 @@ def text(mode: str = "") -> str:
     return "\n\n".join(part.rstrip() for part in parts)
 
 
-def rows(table: list[tuple[str, ...]]) -> str:
+def rows(table: Sequence[tuple[str, ...]]) -> str:
     """Columns, each as wide as its widest cell."""
     wide = [max(len(row[i]) for row in table) for i in range(len(table[0]))] if table else []
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in table)
@@ -55,7 +55,7 @@ def value(given: Any) -> str:
     return f"{given:g}" if isinstance(given, float) and (math.isinf(given) or given.is_integer()) else str(given)
 
 
-def key_rows(kind: type[Settings]) -> list[tuple[str, ...]]:
+def key_rows(kind: type[Settings]) -> Sequence[tuple[str, ...]]:
     """Key, default, range and meaning of every setting."""
     from dataclasses import MISSING
     from typing import Literal, get_args, get_origin
@@ -86,7 +86,7 @@ def strategies() -> str:
     return "\n".join(part for part in parts if part.strip())
 
 
-def param_rows(cls: type[Strategy]) -> list[tuple[str, ...]]:
+def param_rows(cls: type[Strategy]) -> Sequence[tuple[str, ...]]:
     """Name, default, range and meaning of every parameter."""
     return [(name, value(p.default), " and ".join(f"{BOUNDS[w][0]} {b}" for w, b in p.bounds.items()), p.doc)
             for name, p in cls.params.items()]  # fmt: skip

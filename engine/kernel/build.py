@@ -16,7 +16,13 @@ from engine.kernel.layout import Record
 from engine.kernel.strategy import HANDLERS, Strategy
 
 KERNEL_FOLDER = Path(__file__).parent
-ONLY_EXPLAINS = ("header.py", "verbs.py", "feedback.py", "lint.py", "source.py")  # an edit there changes no machine code
+ONLY_EXPLAINS = (
+    "header.py",
+    "verbs.py",
+    "feedback.py",
+    "lint.py",
+    "source.py",
+)  # an edit there changes no machine code
 may_compile = True  # a live session sets this to False: what is not compiled before it starts does not run
 
 
@@ -27,7 +33,9 @@ def _kernel_words() -> tuple[Any, ...]:
 
 def _refuse_if_forbidden(what: str) -> None:
     if not may_compile:
-        raise ImageError(f"{what} is not compiled for this machine, and this process may not compile; compile it first with mode=compile.")
+        raise ImageError(
+            f"{what} is not compiled for this machine, and this process may not compile; compile it first with mode=compile."
+        )
 
 
 def program_digest(name: str, entries: dict[str, Callable[..., None]]) -> str:
@@ -105,7 +113,9 @@ def loop(name: str, function: Callable[[int], None], record: type[Record]) -> im
     _refuse_if_forbidden(f"The loop {name}")
     from engine.kernel import compile as act
 
-    return act.build(digest, lambda translator: {"run": act.guarded_loop(function, translator)}, act.HANDLER_OPTIONS, {"loop": name})
+    return act.build(
+        digest, lambda translator: {"run": act.guarded_loop(function, translator)}, act.HANDLER_OPTIONS, {"loop": name}
+    )
 
 
 def library_path(strategy: type[Strategy]) -> Path:

@@ -130,7 +130,9 @@ def table_intrinsic(base: type[Record], field: str, record: type[Record]) -> Any
             start = builder.ptrtoint(args[0], word)
             offset = builder.load(builder.inttoptr(builder.add(start, word(where)), word.as_pointer()))
             position = context.cast(builder, args[1], signature.args[1], types.int64)
-            return _cast(context, builder, builder.add(builder.add(start, offset), builder.mul(position, word(stride))), result)
+            return _cast(
+                context, builder, builder.add(builder.add(start, offset), builder.mul(position, word(stride))), result
+            )
 
         return result(base_type, index), codegen
 
@@ -166,7 +168,9 @@ def prefetch_intrinsic(typing: Any, address: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word]))
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        )
         builder.call(function, [builder.inttoptr(args[0], byte), word(0), word(3), word(1)])
         return context.get_dummy_value()
 
@@ -338,7 +342,9 @@ def entry(function: FunctionType, signature: Any, translator: Translator) -> Any
     return nb.cfunc(signature, nopython=True, _nrt=False, error_model="numpy")(translator.rewritten(function))
 
 
-def guarded(handler: FunctionType, self_type: type[Record], event: type[Record], ctx: type[Record], translator: Translator) -> Any:
+def guarded(
+    handler: FunctionType, self_type: type[Record], event: type[Record], ctx: type[Record], translator: Translator
+) -> Any:
     """`void handler(self*, event*, ctx*)`: bounds-checked, inside try/except; a failure sets `ctx.fault`."""
     checked = translator.function(handler, inline=True)
 
@@ -377,11 +383,15 @@ def emit(parts: dict[str, Any], cpu: str = "") -> tuple[dict[str, str], bytes]:
             module.link_in(piece)
     target = llvm.Target.from_default_triple()
     features = llvm.get_host_cpu_features().flatten() if not cpu else ""
-    machine = target.create_target_machine(cpu=cpu or llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", codemodel="small")
+    machine = target.create_target_machine(
+        cpu=cpu or llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", codemodel="small"
+    )
     return {name: part.native_name for name, part in parts.items()}, machine.emit_object(module)
 
 
-def build(digest: str, make: Callable[["Translator"], dict[str, Any]], options: dict[str, Any], words: dict[str, Any]) -> image.Image:
+def build(
+    digest: str, make: Callable[["Translator"], dict[str, Any]], options: dict[str, Any], words: dict[str, Any]
+) -> image.Image:
     """Compile, emit, store, load."""
     start = time.perf_counter()
     translator = Translator(options)

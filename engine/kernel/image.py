@@ -186,10 +186,14 @@ class Image:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
-        self.addresses = {name: self._engine.get_function_address(symbol) for name, symbol in manifest["entries"].items()}
+        self.addresses = {
+            name: self._engine.get_function_address(symbol) for name, symbol in manifest["entries"].items()
+        }
         absent = [name for name, address in self.addresses.items() if not address]
         if absent:
-            raise ImageError(f"image {digest}: no entry point {', '.join(absent)}; delete it from the cache and start again.")
+            raise ImageError(
+                f"image {digest}: no entry point {', '.join(absent)}; delete it from the cache and start again."
+            )
 
 
 class Library:
@@ -222,7 +226,9 @@ class Library:
                              f"this engine have ({abi}). {cure}")  # fmt: skip
         found = {name: getattr(self._library, name) for name in names if hasattr(self._library, name)}
         if not found:
-            raise ImageError(f"{strategy}.library: {path} exports no handler; it needs at least one of {', '.join(names)}.")
+            raise ImageError(
+                f"{strategy}.library: {path} exports no handler; it needs at least one of {', '.join(names)}."
+            )
         self.addresses = {name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in found.items()}
         self.manifest = {"digest": self.digest, "entries": {n: n for n in found}, "strategy": strategy, "abi": abi}
 
@@ -249,9 +255,13 @@ def load(digest: str) -> Image | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ImageError(f"image {folder / digest}: cannot be read ({error}); delete {digest}.* there and start again.") from error
+        raise ImageError(
+            f"image {folder / digest}: cannot be read ({error}); delete {digest}.* there and start again."
+        ) from error
     if hashlib.sha256(code).hexdigest() != manifest.get("sha256"):
-        raise ImageError(f"image {folder / digest}.o is damaged: its hash differs from the manifest's. Delete {digest}.* there and start again.")
+        raise ImageError(
+            f"image {folder / digest}.o is damaged: its hash differs from the manifest's. Delete {digest}.* there and start again."
+        )
     _loaded[digest] = Image(digest, manifest, code)
     return _loaded[digest]
 

@@ -201,9 +201,13 @@ class Record:
             hints = get_type_hints(cls, localns=scope, include_extras=True)
         except NameError as error:
             at = declared_at(cls)
-            raise StrategyError(f"{at}{cls.__qualname__}: an annotation uses a name that is not defined: {error}.") from None
+            raise StrategyError(
+                f"{at}{cls.__qualname__}: an annotation uses a name that is not defined: {error}."
+            ) from None
         try:
-            cls._lay_out({name: hint for name, hint in hints.items() if not _is_meta(hint) and not name.startswith("_")})
+            cls._lay_out(
+                {name: hint for name, hint in hints.items() if not _is_meta(hint) and not name.startswith("_")}
+            )
         except StrategyError as error:
             raise StrategyError(f"{declared_at(cls)}{error}") from None
 
@@ -214,7 +218,9 @@ class Record:
             kind, item, length, fixed = _kind(f"{cls.__qualname__}.{name}", hint, cls.capacity)
             field = Field(name, kind, item, length, 0)
             if cls is not Record and name in dir(np.record) and not name.startswith("_"):
-                raise StrategyError(f"{cls.__qualname__}.{name}: numpy records already use the name `{name}`; rename the field.")
+                raise StrategyError(
+                    f"{cls.__qualname__}.{name}: numpy records already use the name `{name}`; rename the field."
+                )
             step = field.dtype.base.alignment
             field.offset = -(-offset // step) * step if fixed is None else fixed
             offset, align = max(offset, field.offset + field.dtype.itemsize), max(align, step)
@@ -284,7 +290,11 @@ def declared_at(record: type) -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if frame.f_globals.get("__name__") == record.__module__ and not name.startswith("<") and "ipykernel" not in name:
+        if (
+            frame.f_globals.get("__name__") == record.__module__
+            and not name.startswith("<")
+            and "ipykernel" not in name
+        ):
             return f"{name}:{frame.f_lineno}: "
         frame = frame.f_back  # type: ignore[assignment]
     return ""

@@ -104,7 +104,9 @@ class Machine:
     def restore(self, state: bytes) -> None:
         """Back to a snapshot of a kernel of the same shape."""
         if len(state) != self.snapshot_bytes:
-            raise ConfigError(f"The snapshot has {len(state)} bytes, this kernel {self.snapshot_bytes}: strategies, instruments or sizes differ.")
+            raise ConfigError(
+                f"The snapshot has {len(state)} bytes, this kernel {self.snapshot_bytes}: strategies, instruments or sizes differ."
+            )
         self.arena[: self.snapshot_bytes] = np.frombuffer(state, np.uint8)
 
     def retarget(self, strategy: int, addresses: dict[str, int]) -> None:
@@ -115,7 +117,9 @@ class Machine:
     def _addresses(self) -> "np.ndarray[Any, Any]":
         return self.arena[self._where["addresses_at"] :][: 8 * len(self.placed) * codes.KINDS].view(np.int64)
 
-    def _header(self, instruments: Any, cash: float, limits: dict[str, float], breach: dict[int, int], session: int) -> None:
+    def _header(
+        self, instruments: Any, cash: float, limits: dict[str, float], breach: dict[int, int], session: int
+    ) -> None:
         k, z = self.kernel, self.sizes
         for name, at in self._where.items():
             setattr(k, name, at - CTX_BYTES)
@@ -131,7 +135,11 @@ class Machine:
             raise ConfigError(f"Unknown risk limit {', '.join(sorted(unknown))}; there are {', '.join(LIMITS_OFF)}.")
         for name, value in {**LIMITS_OFF, **limits}.items():
             integral = k.limits.fields[name].kind != "f8"
-            setattr(k.limits, name, min(int(value), LARGE) if integral and value != math.inf else LARGE if integral else value)
+            setattr(
+                k.limits,
+                name,
+                min(int(value), LARGE) if integral and value != math.inf else LARGE if integral else value,
+            )
         for reason, what in breach.items():
             k.limits.breach[reason] = what
         self.table("instruments_at")[:] = instruments
@@ -180,7 +188,9 @@ def python_handlers(strategy: type[Strategy], on_error: OnError | None = None) -
     return addresses
 
 
-def _bound(strategy: type[Strategy], function: Any, event: type[Record], on_error: OnError | None) -> Callable[[int, int, int], None]:
+def _bound(
+    strategy: type[Strategy], function: Any, event: type[Record], on_error: OnError | None
+) -> Callable[[int, int, int], None]:
     def call(state: int, ev: int, ctx: int) -> None:
         view, happening = strategy.at(state), event.at(ev)
         before = view.asdict() if on_error is not None else {}

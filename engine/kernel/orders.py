@@ -13,7 +13,9 @@ from engine.kernel.records import Kernel, OpenOrder, Order, markets, open_orders
 from engine.kernel.layout import address_of
 
 # What can happen to an order.
-SEND, ACK, PART, FULL, ASK_CANCEL, ASK_REPLACE, CANCELLED, REJECTED, EXPIRED, CANCEL_REJECTED, REPLACED, DROP = range(12)
+SEND, ACK, PART, FULL, ASK_CANCEL, ASK_REPLACE, CANCELLED, REJECTED, EXPIRED, CANCEL_REJECTED, REPLACED, DROP = range(
+    12
+)
 
 _F, _R, _S, _W, _C, _P = (codes.FREE, codes.RESERVED, codes.SENT, codes.WORKING, codes.CANCELLING, codes.REPLACING)
 _DF, _DC, _DR, _DE = codes.DONE_FILLED, codes.DONE_CANCELLED, codes.DONE_REJECTED, codes.DONE_EXPIRED

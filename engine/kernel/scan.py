@@ -51,7 +51,9 @@ def scan(cls: type[Record], arrays: tuple[Floats, ...], args: tuple[float, ...])
     if job.failed:
         head = tuple(array[: job.failed] for array in arrays)
         scan_python(cls, head, args)  # raises what the compiled loop could only count
-        raise RuntimeError(f"{cls.__name__}.scan failed at row {job.failed - 1} in compiled code only; use scan_python to look into it")
+        raise RuntimeError(
+            f"{cls.__name__}.scan failed at row {job.failed - 1} in compiled code only; use scan_python to look into it"
+        )
     return result if names else result[:, 0]
 
 
@@ -70,7 +72,9 @@ def _loop(cls: type[Record], arrays: int, integral: tuple[bool, ...]) -> Any:
     values += [f"job.{'integers' if whole else 'floats'}[{k}]" for k, whole in enumerate(integral)]
     lines = ["def run(address):", "    job = job_at(address)", "    record = record_at(job.state)", "    for t in range(job.rows):",
              "        job.failed = t + 1", f"        number_at(job.out + {width} * t).value = record.update({', '.join(values)})"]  # fmt: skip
-    lines += [f"        number_at(job.out + {width} * t + {8 * k}).value = record.{name}" for k, name in enumerate(names, 1)]
+    lines += [
+        f"        number_at(job.out + {width} * t + {8 * k}).value = record.{name}" for k, name in enumerate(names, 1)
+    ]
     lines += ["    job.failed = 0"]
     scope: dict[str, Any] = {"job_at": Pointer(Job), "record_at": Pointer(cls), "number_at": Pointer(Number)}
     exec("\n".join(lines), scope)

@@ -101,7 +101,9 @@ class Ctx(Record):
     def pending(self) -> float:
         """Units, signed, still open in orders that work towards this strategy's target."""
         k = kernel_of(self)
-        return positions(k, self.strategy * k.instruments + self.instrument).pending * instruments(k, self.instrument).lot
+        return (
+            positions(k, self.strategy * k.instruments + self.instrument).pending * instruments(k, self.instrument).lot
+        )
 
     @property
     def entry_price(self) -> float:
@@ -147,7 +149,14 @@ class Ctx(Record):
 
     def target_weight(self, weight: float, instrument: int = -1, priority: int = 0) -> None:
         """Wish to hold `weight` of the account's equity (0.5 = half, negative = short), at the last price."""
-        queue_target(kernel_of(self), self, codes.SIGNAL_WEIGHT, self.instrument if instrument < 0 else instrument, weight, priority)
+        queue_target(
+            kernel_of(self),
+            self,
+            codes.SIGNAL_WEIGHT,
+            self.instrument if instrument < 0 else instrument,
+            weight,
+            priority,
+        )
 
     def buy(self, qty: float, limit: float = 0.0, stop: float = 0.0, tif: int = codes.GTC, mask: int = 0,
             instrument: int = -1, priority: int = 0, life_ms: int = 0) -> int:  # fmt: skip
@@ -173,7 +182,14 @@ class Ctx(Record):
 
     def cancel_all(self, instrument: int = -1, priority: int = 0) -> None:
         """Ask to cancel all orders of this strategy for the instrument."""
-        queue(kernel_of(self), self, codes.SIGNAL_CANCEL_ALL, self.instrument if instrument < 0 else instrument, 0.0, priority)
+        queue(
+            kernel_of(self),
+            self,
+            codes.SIGNAL_CANCEL_ALL,
+            self.instrument if instrument < 0 else instrument,
+            0.0,
+            priority,
+        )
 
     def replace(self, order_id: int, qty: float, limit: float = 0.0, stop: float = 0.0, priority: int = 0) -> None:
         """Ask to change an open order: its whole quantity in units (filled part included), and its prices."""

@@ -259,7 +259,15 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     lots = to_lots(q.qty, i.lot)
     trial_id = reserve(k)
     if trial_id == 0 or lots <= o.filled:
-        refuse(k, q.strategy, o.instrument, o.id, lots * o.side, q.price, codes.OPEN_ORDERS if trial_id == 0 else codes.BAD_ORDER)
+        refuse(
+            k,
+            q.strategy,
+            o.instrument,
+            o.id,
+            lots * o.side,
+            q.price,
+            codes.OPEN_ORDERS if trial_id == 0 else codes.BAD_ORDER,
+        )
         if trial_id != 0:
             drop(k, find(k, trial_id))
         return

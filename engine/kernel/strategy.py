@@ -85,13 +85,17 @@ class Strategy(Record):
         cls.params = {**cls.params, **own}
         for name in own:
             if name not in cls.__dict__.get("__annotations__", {}) and not _annotated(cls, name):
-                raise StrategyError(f"{declared_at(cls)}{cls.__qualname__}.{name}: a parameter needs a type; write `{name}: float = param(...)`.")
+                raise StrategyError(
+                    f"{declared_at(cls)}{cls.__qualname__}.{name}: a parameter needs a type; write `{name}: float = param(...)`."
+                )
         super().__init_subclass__(**kwargs)
         for name, value in vars(cls).items():
             if name.startswith("on_") and name not in HANDLERS:
                 near = difflib.get_close_matches(name, HANDLERS, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
-                raise StrategyError(f"{declared_at(cls)}{cls.__qualname__}.{name} is not a handler; there are {', '.join(HANDLERS)}.{hint}")
+                raise StrategyError(
+                    f"{declared_at(cls)}{cls.__qualname__}.{name} is not a handler; there are {', '.join(HANDLERS)}.{hint}"
+                )
             if isinstance(value, int | float | list | dict) and not name.startswith("_") and name in _hints(cls):
                 raise StrategyError(
                     f"{declared_at(cls)}{cls.__qualname__}.{name} = {value!r}: state starts as zero. For a parameter write "
@@ -101,22 +105,32 @@ class Strategy(Record):
         for name, function in cls.handlers.items():
             wanted = 2 if name == "on_start" and function.__code__.co_argcount == 2 else 3
             if function.__code__.co_argcount != wanted or function.__code__.co_flags & 0x0C:
-                raise StrategyError(f"{declared_at(cls)}{cls.__qualname__}.{name} must be `def {name}(self, {name[3:]}, ctx)`.")
+                raise StrategyError(
+                    f"{declared_at(cls)}{cls.__qualname__}.{name} must be `def {name}(self, {name[3:]}, ctx)`."
+                )
 
     def __init__(self, **values: Any) -> None:
         cls = type(self)
         if not cls.handlers and cls.library is None:
-            raise StrategyError(f"{cls.__qualname__} has no handler; write at least `def on_bar(self, bar, ctx)`. There are {', '.join(HANDLERS)}.")
+            raise StrategyError(
+                f"{cls.__qualname__} has no handler; write at least `def on_bar(self, bar, ctx)`. There are {', '.join(HANDLERS)}."
+            )
         memory = np.zeros(1, cls.dtype)
         self._address, self._owner = memory.ctypes.data, memory
         for name in values:
             if name not in cls.params:
                 near = difflib.get_close_matches(name, cls.params, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
-                raise StrategyError(f"{cls.__qualname__} has no parameter `{name}`; it has {', '.join(cls.params) or 'none'}.{hint}")
+                raise StrategyError(
+                    f"{cls.__qualname__} has no parameter `{name}`; it has {', '.join(cls.params) or 'none'}.{hint}"
+                )
         for name, declared in cls.params.items():
             field = cls.fields[name]
-            setattr(self, name, declared.check(f"{cls.__qualname__}.{name}", values.get(name, declared.default), str(field.kind)))
+            setattr(
+                self,
+                name,
+                declared.check(f"{cls.__qualname__}.{name}", values.get(name, declared.default), str(field.kind)),
+            )
         try:
             self.validate()
         except ValueError as error:

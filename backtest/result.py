@@ -290,5 +290,5 @@ def _written(target: Path) -> Iterator[Path]:
         for leftover in (part, old):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+            elif leftover.exists():
+                leftover.unlink()

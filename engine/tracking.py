@@ -191,6 +191,8 @@ def _fill(client: Any, run_id: str, request: Mapping[str, Any]) -> None:
     dataset = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
     client.log_inputs(run_id, [DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", "backtest")])])
     if request["artifacts"]:
+        if not Path(request["artifacts"]).is_dir():  # MLflow would log nothing and say nothing
+            raise TrackingError(f"run {run_id}: there is no directory {request['artifacts']}; save the result first.")
         client.log_artifacts(run_id, request["artifacts"])
 
 

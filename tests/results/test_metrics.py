@@ -109,7 +109,7 @@ CALENDARS = [
     ("every day", np.arange(1, 301) * DAY, 365, 299),
     ("weeks", np.arange(1, 101) * 7 * DAY, 52, 99),
     ("months", pd.date_range("2010-01-31", periods=60, freq="ME").as_unit("ns").asi8, 12, 59),
-    ("stock exchange minutes", np.concatenate([d - np.arange(390)[::-1] * 60_000_000_000 for d in weekdays(20)]), 252, 20),
+    ("stock exchange minutes", (weekdays(20)[:, None] - np.arange(390)[::-1] * 60_000_000_000).ravel(), 252, 20),
     # 2024-01-07 is a Sunday; currencies open in its evening.
     ("currencies", np.concatenate([np.arange(pd.Timestamp("2024-01-07 22:00").value + w * 7 * DAY,
                                              pd.Timestamp("2024-01-12 22:00").value + w * 7 * DAY, 3_600_000_000_000)
@@ -147,7 +147,8 @@ def test_what_is_not_defined_is_nan(name: str) -> None:
 
 
 def test_figures_need_neither_polars_nor_pandas() -> None:
-    code = ("import sys, backtest.result; heavy = {'polars', 'pandas', 'plotly', 'matplotlib', 'mlflow', 'numba', 'scipy'};"
+    code = ("import sys, backtest.result;"
+            "heavy = {'polars', 'pandas', 'plotly', 'matplotlib', 'mlflow', 'numba', 'scipy'};"
             "print(sorted(heavy & set(sys.modules)))")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

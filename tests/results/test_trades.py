@@ -103,15 +103,15 @@ def test_reversal_closes_and_opens(book: Any) -> None:
 
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(-7, 7).filter(bool), st.integers(0, 1)), max_size=12),
-    st.lists(st.tuples(st.integers(1, 9), st.sampled_from([2.0, 1.5, 0.1, 1 / 3])), max_size=2, unique_by=lambda s: s[0]),
+    st.dictionaries(st.integers(1, 9), st.sampled_from([2.0, 1.5, 0.1, 1 / 3]), max_size=2),
     st.lists(st.tuples(st.integers(1, 9), st.floats(0.01, 2.0)), max_size=3),
 )
 def test_money_is_conserved_through_splits_and_dividends(book: Any, trades: Any, splits: Any, dividends: Any) -> None:
     prices = 50.0 + np.arange(10.0)
-    for row, ratio in splits:
+    for row, ratio in splits.items():
         prices[row:] /= ratio
-    actions = [(row, 0, codes.SPLIT, ratio) for row, ratio in splits]
-    actions += [(row, 0, codes.DIVIDEND, cash) for row, cash in dividends if row not in dict(splits)]
+    actions = [(row, 0, codes.SPLIT, ratio) for row, ratio in splits.items()]
+    actions += [(row, 0, codes.DIVIDEND, cash) for row, cash in dividends if row not in splits]
     tape = book["tape"](prices, actions=actions)
     fills = [book["fill"](row, 0, lots, float(prices[row]), 0.5, strategy) for row, lots, strategy in sorted(trades)]
     result = book["run"](tape, fills, strategies=("a", "b"))
@@ -124,11 +124,11 @@ def test_money_is_conserved_through_splits_and_dividends(book: Any, trades: Any,
 
 
 def test_figures_of_trades() -> None:
-    rows = [(0, 0, 1, 10, 0), (0, 0, -1, 14, 0), (0, 0, 1, 10, 0), (0, 0, -1, 4, 0), (0, 0, 1, 10, 0), (0, 0, -1, 15, 0)]
+    rows = [(0, 0, lots, price, 0) for out in (14, 4, 15) for lots, price in ((1, 10), (-1, out))]
     trips = round_trips(columns([*rows, (0, 0, 2, 10, 0)]), np.ones(1), np.ones(1), np.ones(1), 9)
     found = trade_metrics(trips, 0.0)
-    expected = {"trades": 3, "open_trades": 1, "win_rate": 2 / 3, "profit_factor": 1.5, "expectancy": 1.0, "average_win": 4.5,
-                "average_loss": -6.0, "best_trade": 0.5, "worst_trade": -0.6, "average_trade": 0.1,
+    expected = {"trades": 3, "open_trades": 1, "win_rate": 2 / 3, "profit_factor": 1.5, "expectancy": 1.0,
+                "average_win": 4.5, "average_loss": -6.0, "best_trade": 0.5, "worst_trade": -0.6, "average_trade": 0.1,
                 "sqn": 3**0.5 * 1.0 / np.std([4, -6, 5], ddof=1)}  # fmt: skip
     assert {k: found[k] for k in expected} == pytest.approx(expected)
 

@@ -142,7 +142,7 @@ def compose(
 def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
     """Overrides as Hydra wants them: a name or path that is no file of its group becomes the group's `custom`, and
     keys need no `+`, because our own schema judges them."""
-    from engine.config import CONF, hints, keys, options, unknown
+    from engine.config import keys, options, unknown
 
     texts = {name for name in keys(kind) if hints_of(kind, name) in (str, str | None)}
     words: list[str] = []
@@ -152,18 +152,26 @@ def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
         key, _, value = word.partition("=")
         if key.startswith(("+", "~", "hydra.", "hydra/")) or key == "mode":
             words.append(word)
-        elif key in hints(kind) and (CONF / key).is_dir():
+        elif is_group(kind, key):
             if value in options(key):
                 words.append(word)
             elif key not in OPEN:
                 raise unknown(f"choice of {key}", value, options(key))
-            elif "," in value and not Path(value).exists():
+            elif "," in value and not os.path.exists(value):
                 words.append(word)  # a sweep, which Hydra knows how to speak about
             else:
                 words += [f"{key}=custom", f"++{key}.{open_key(key, value)}={quoted(value)}"]
         else:
             words.append(f"++{key}={quoted(value) if key in texts or key == 'strategy.path' else value}")
     return words
+
+
+def is_group(kind: "type[Settings]", key: str) -> bool:
+    """Whether a key chooses a file of a group."""
+    from engine.config import Settings, hints
+
+    hint = hints(kind).get(key)
+    return key in hints(kind) and (key == "strategy" or (isinstance(hint, type) and issubclass(hint, Settings)))
 
 
 def open_key(group: str, value: str) -> str:

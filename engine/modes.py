@@ -21,10 +21,25 @@ Dump = Callable[[], str]  # the resolved settings as YAML
 
 
 @dataclass(frozen=True)
-class Backtest(Settings):
-    """Settings of mode=backtest."""
+class Chosen(Settings):
+    """Settings of the modes that are about one strategy."""
 
     strategy: dict[str, Any] = setting({}, "name or path, and parameters by their name")
+
+    def made(self) -> Strategy:
+        """The strategy with its parameters."""
+        given = {str(k): v for k, v in self.strategy.items()}
+        name, path = given.pop("name", None), given.pop("path", None)
+        if not (name or path):
+            raise ConfigError("strategy has neither name nor path; name a strategy: strategy=momentum, "
+                              "or a class of yours: strategy=path/to/file.py:Class.")  # fmt: skip
+        return registry.find(str(path or name))(**given)
+
+
+@dataclass(frozen=True)
+class Backtest(Chosen):
+    """Settings of mode=backtest."""
+
     data: Data = setting(Data, "where the bars come from")
     instruments: tuple[str, ...] | None = setting(None, "which of the data's instruments (null: all)")
     start: str | None = setting(None, "first bar's close time at the earliest; ISO 8601, UTC if it names no zone")
@@ -38,15 +53,6 @@ class Backtest(Settings):
     tracking: Tracking = setting(Tracking, "where runs are tracked")
     name: str | None = setting(None, "of the run and its directory (default: the strategy's)")
     output: str = setting("outputs", "directory that gets one directory for each run")
-
-    def made(self) -> Strategy:
-        """The strategy with its parameters."""
-        given = {str(k): v for k, v in self.strategy.items()}
-        name, path = given.pop("name", None), given.pop("path", None)
-        if not (name or path):
-            raise ConfigError("strategy has neither name nor path; name a strategy: strategy=momentum, "
-                              "or a class of yours: strategy=path/to/file.py:Class.")  # fmt: skip
-        return registry.find(str(path or name))(**given)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,24 @@ class Import(Settings):
     sort: bool = setting(False, "sort rows by time first")
     max_gap: str | None = setting(None, "longest pause inside a session that is no problem, such as 5m")
     overwrite: bool = setting(False, "replace a dataset of that name")
+
+
+@dataclass(frozen=True)
+class Check(Chosen):
+    """Settings of mode=check."""
+
+    data: str | None = setting(None, "a dataset or file (null: seeded synthetic bars of three instruments)")
+    events: int = setting(2000, "of the data, at most", gt=0)
+    short: int = setting(300, "of them for the uncompiled run, which is slow", gt=0)
+    tries: int = setting(3, "random cuts for each law that cuts", gt=0)
+    seed: int = setting(0, "of the cuts and the synthetic bars", ge=0)
+
+
+@dataclass(frozen=True)
+class Header(Chosen):
+    """Settings of mode=header."""
+
+    output: str | None = setting(None, "file to write (null: print it)")
 
 
 @dataclass(frozen=True)
@@ -179,6 +203,30 @@ def run_compile(settings: Compile, dump: Dump) -> int:
     return 0
 
 
+def run_check(settings: Check, dump: Dump) -> int:
+    """Hold a strategy to every law."""
+    from backtest.check import check_strategy
+
+    print(check_strategy(settings.made(), settings.data, events=settings.events, short=settings.short,
+                         tries=settings.tries, seed=settings.seed))  # fmt: skip
+    return 0
+
+
+def run_header(settings: Header, dump: Dump) -> int:
+    """The C header for a strategy in another language."""
+    from engine.kernel.header import header
+    from engine.store.files import atomic_file
+
+    text = header(type(settings.made()))
+    if settings.output is None:
+        print(text, end="")
+        return 0
+    with atomic_file(Path(settings.output)) as part:
+        part.write_text(text, encoding="utf-8")
+    print(f"Header   {settings.output}")
+    return 0
+
+
 def run_ui(settings: Ui, dump: Dump) -> int:
     """Serve the tracker's UI until Ctrl-C."""
     from engine.tracking import ui
@@ -189,6 +237,8 @@ def run_ui(settings: Ui, dump: Dump) -> int:
 MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "backtest": (Backtest, run_backtest, "run a strategy on history: figures, report, tracked run"),
     "import": (Import, run_import, "bars of any vendor into a dataset, validated"),
+    "check": (Check, run_check, "hold a strategy to every law: no look-ahead, same bytes however it is run"),
+    "header": (Header, run_header, "the C header for a strategy in C, Rust or Go"),
     "compile": (Compile, run_compile, "compile the kernel and the strategies ahead"),
     "ui": (Ui, run_ui, "the tracked runs in the browser"),
 }

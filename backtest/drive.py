@@ -94,12 +94,15 @@ class Drive:
             setattr(lp, f"{name}_cap", cap)
         lp.sample_ns, lp.next_sample, lp.stop_on_fault = self.sample_ns, -(1 << 62), int(self.stop_on_fault)
 
-    def advance(self, until: int | None = None) -> int:
-        """Drive on to `until` (default: the end); the status: 0 done, FAULTED, HALTED."""
+    def advance(self, until: int | None = None, whole: bool = False) -> int:
+        """Drive on to `until` (default: the end); the status: 0 done, FAULTED, HALTED.
+
+        The last timestamp before `until` waits for the rest of its events, unless it is said to be `whole`.
+        """
         function = self.function or program()
         lp = self.loop
         lp.length = len(self.events) if until is None else min(until, len(self.events))
-        lp.final = int(lp.length == len(self.events))
+        lp.final = int(whole or lp.length == len(self.events))
         while True:
             function(lp._address)
             if lp.dropped:

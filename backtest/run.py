@@ -4,6 +4,7 @@
 one likes; `backtest` is both in one call.
 """
 
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -17,13 +18,14 @@ from backtest.loop import run as uncompiled
 from backtest.result import Result
 from engine.config import Risk, VenueModel, config_hash
 from engine.errors import ConfigError, StrategyFault
-from engine.kernel import build, codes, image
+from engine.kernel import build, codes, image, layout
 from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
 from engine.kernel.records import Curve, Instrument, slots
 from engine.kernel.strategy import Strategy
 from engine.store import open_tape
 
 Span = Any  # str, date, datetime or None
+Caught = tuple[Exception, dict[str, Any], dict[str, Any]]  # what a handler raised, the state and the event before it
 
 
 def backtest(strategy: "Strategy | Sequence[Strategy]", data: Any, **settings: Any) -> Result:
@@ -166,7 +168,7 @@ class Prepared:
         drive = self.drive()
         status = drive.advance()
         if status == codes.FAULTED:
-            self.explain_fault(drive)
+            raise self.explain_faults(drive)[0]
         if status == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
             raise halt_error(drive.machine)
         return self.result(drive.outputs(), drive, time.perf_counter() - begin)
@@ -178,8 +180,12 @@ class Prepared:
             last = np.zeros(1, Curve.dtype)
             last["ts"], last["equity"], last["cash"], last["gross"] = k.ts, k.cash + k.value, k.cash, k.gross
             outputs.curve = np.concatenate([outputs.curve, last])
+        identity = self.identity()
+        if k.faulted:  # on_fault="continue": the others went on, but nobody is stopped in silence
+            identity["faults"] = [str(fault) for fault in self.faults()]
+            print("\n".join(f"tandem: stopped by a fault: {text}" for text in identity["faults"]), file=sys.stderr)
         return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape,
-                      [type(s).__name__ for s in self.strategies], self.cash, self.config(), self.identity(), seconds)  # fmt: skip
+                      [type(s).__name__ for s in self.strategies], self.cash, self.config(), identity, seconds)  # fmt: skip
 
     def config(self) -> dict[str, Any]:
         """The resolved settings as plain values."""
@@ -195,37 +201,61 @@ class Prepared:
         return {"kernel": kernel, "strategies": [i.digest if i else "uncompiled" for i in self.images],
                 "config": config_hash(self.config()), "platform": image.platform_words()[:6]}  # fmt: skip
 
-    def explain_fault(self, drive: Drive) -> None:
-        """Run the faulting timestamp again, uncompiled, on the same state, and raise what Python raises there."""
-        k = drive.machine.kernel
-        faulty = next(s for s in range(k.strategies) if slots(k, s).fault)
-        strategy = self.strategies[faulty]
-        where = drive.loop.fault_index
-        caught: list[tuple[Exception, dict[str, Any], dict[str, Any]]] = []
+    def faults(self) -> list[StrategyFault]:
+        """The run once more, with what each strategy that stopped raised."""
+        drive, found = self.drive(), []
+        drive.loop.stop_on_fault = 1
+        while drive.advance() == codes.FAULTED:
+            found += self.explain_faults(drive)
+        return found
+
+    def explain_faults(self, drive: Drive) -> list[StrategyFault]:
+        """The faults of the timestamp that `drive` stopped at, from running it again, uncompiled, on the same state."""
+        at, until = drive.loop.fault_index, drive.loop.index
         again = self.drive()
-        again.advance(where)
-        again.machine.retarget(
-            faulty, python_handlers(type(strategy), lambda e, state, event: caught.append((e, state, event)))
-        )
+        again.loop.stop_on_fault = 0
+        again.advance(at, whole=True)
+        fresh = [s for s in range(len(self.strategies)) if _fault(drive, s) and not _fault(again, s)]
+        caught: dict[int, list[Caught]] = {s: [] for s in fresh}
+        for s in fresh:
+            if not self.strategies[s].library:
+                again.machine.retarget(
+                    s, python_handlers(type(self.strategies[s]), lambda *what, s=s: caught[s].append(what))
+                )
         again.function = uncompiled
-        again.advance(drive.loop.index)
-        event = self.tape.events[where]
-        name, when = self.tape.instruments[int(event["instrument"])].name, np.datetime64(int(event["ts"]), "ns")
-        what = f"{strategy!r} failed at event {where} of the tape ({name}, {when})"
-        if slots(k, faulty).fault == codes.FAULT_QUEUE:
-            raise StrategyFault(
-                f"{what}: more signals in one event than the queue holds ({k.signal_cap}), or an instrument index that does not exist."
-            )
-        if not caught:
-            raise StrategyFault(f"{what} in compiled code, but not in plain Python: it may depend on integer overflow or a library. Nothing was hidden; "
-                                "run it with compiled=False and a debugger.")  # fmt: skip
-        error, state, event_fields = caught[0]
-        trace = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[1:]))
-        shown = ", ".join(f"{key}={_short(value)}" for key, value in state.items())
-        raise StrategyFault(f"{what}.\n{trace}{type(error).__name__}: {error}\nState before the event: {shown}\nEvent: {event_fields}",
-                            state, event_fields) from error  # fmt: skip
+        again.advance(until, whole=True)
+        return [self.told(s, _fault(drive, s), at, caught[s]) for s in fresh]
+
+    def told(self, faulty: int, code: int, at: int, caught: list[Caught]) -> StrategyFault:
+        """One fault as an exception, which the original one caused."""
+        strategy, first = self.strategies[faulty], self.tape.events[at]
+        error, state, event = caught[0] if caught else (None, {}, {})
+        name = f", {self.tape.instruments[event['instrument']].name}" if "instrument" in event else ""
+        when = str(np.datetime64(int(first["ts"]), "ns")).rstrip("0").rstrip(".")
+        what = f"{strategy!r} failed at {when}{name} (event {at} of the tape)"
+        if error is not None:
+            frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if f.filename != layout.__file__]
+            trace = "".join(traceback.format_list(frames))
+            shown = ", ".join(f"{key}={_short(value)}" for key, value in state.items())
+            fault = StrategyFault(f"{what}.\n{trace}{type(error).__name__}: {error}\nState before the event: {shown}\nEvent: {event}",
+                                  state, event)  # fmt: skip
+            fault.__cause__ = error
+            return fault
+        if code == codes.FAULT_QUEUE:
+            return StrategyFault(f"{what}: more signals at once than the queue holds ({self.sizes.signals}), or a signal for an instrument "
+                                 f"that does not exist (there are {len(self.rows)}).")  # fmt: skip
+        if strategy.library:
+            return StrategyFault(f"{what}: its library {strategy.library} set ctx->fault = {code}.")
+        return StrategyFault(f"{what} in compiled code, but not in plain Python: it may depend on integer overflow or on a library. "
+                             "Run it with compiled=False and a debugger.")  # fmt: skip
+
+
+def _fault(drive: Drive, strategy: int) -> int:
+    return slots(drive.machine.kernel, strategy).fault
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):  # an indicator: its numbers say more than its window
+        value = {key: one for key, one in value.items() if not isinstance(one, list)}
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

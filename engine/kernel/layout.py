@@ -11,8 +11,8 @@ A view does not own its memory: whoever allocated it must keep it alive (`Record
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -95,10 +95,15 @@ class PerInstrument:
         return Array(self._address + behind, self._item, len(self))
 
     def __getitem__(self, index: int) -> Any:
-        return self._array()[index]
+        return self._array()[self._known(index)]
 
     def __setitem__(self, index: int, value: Any) -> None:
-        self._array()[index] = value
+        self._array()[self._known(index)] = value
+
+    def _known(self, index: int) -> int:
+        if index < 0:  # -1 is how other code says "no instrument": never the last one
+            raise IndexError(f"index {index} is out of bounds for {len(self)} instruments")
+        return index
 
 
 TABLE_DTYPE = np.dtype([("behind", "i8"), ("length", "i8")], align=True)
@@ -308,84 +313,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.asdict()
     return [_plain(x) for x in value] if isinstance(value, Array | PerInstrument) else value
-
-
-Of = TypeVar("Of", bound=Record)
-
-
-class Pointer(Generic[Of]):
-    """`event_at = Pointer(Event)`: the record at an address. Compiled, it is a cast."""
-
-    def __init__(self, record: type[Of]) -> None:
-        self.record = record
-
-    def __call__(self, address: int) -> Of:
-        return self.record.at(address)
-
-
-class Behind(Generic[Of]):
-    """`kernel_of = Behind(Ctx, 128, Kernel)`: the record a fixed number of bytes behind another one."""
-
-    def __init__(self, base: type[Record], distance: int, record: type[Of]) -> None:
-        self.base, self.distance, self.record = base, distance, record
-
-    def __call__(self, base: Record) -> Of:
-        return self.record.at(base._address + self.distance)
-
-
-class Table(Generic[Of]):
-    """`orders = Table(Kernel, "orders_at", OpenOrder)`: row i of a table whose offset a field of its base holds."""
-
-    def __init__(self, base: type[Record], offset: str, record: type[Of]) -> None:
-        self.base, self.offset, self.record = base, offset, record
-
-    def __call__(self, base: Record, index: int) -> Of:
-        return self.record.at(base._address + getattr(base, self.offset) + index * self.record.dtype.itemsize)
-
-
-class AddressOf:
-    """`address_of(record)`: where a record lies, as an integer."""
-
-    def __call__(self, record: Record) -> int:
-        return record._address
-
-
-address_of = AddressOf()
-
-
-class Prefetch:
-    """`prefetch(address)`: ask the processor for a cache line ahead of its use. Changes nothing but time."""
-
-    def __call__(self, address: int) -> None:
-        return None
-
-
-prefetch = Prefetch()
-
-
-class Invoke:
-    """`invoke(handler, state, event, ctx)`: call `void handler(void*, void*, void*)` through its address.
-
-    Uncompiled handlers are registered under a number of their own by `python_handler`.
-    """
-
-    python: ClassVar[dict[int, Callable[[int, int, int], None]]] = {}
-    signature: ClassVar[Any] = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-
-    def __call__(self, handler: int, state: int, event: int, ctx: int) -> None:
-        function = self.python.get(handler)
-        if function is None:
-            function = self.signature(handler)
-        function(state, event, ctx)
-
-
-invoke = Invoke()
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def hot(function: Function) -> Function:
-    """Mark a function of the per-event path: compiled, it is inlined into its caller whatever its length."""
-    function.__hot__ = True  # type: ignore[attr-defined]
-    return function

@@ -6,10 +6,11 @@ then the timestamp is closed; the orders that came of it reach the venue and are
 This file and `engine.session` are the two drivers of the one `step`; law 6 welds them together.
 """
 
+from backtest.matching import match_slice
 from backtest.records import Loop, Venue, loop_at, venue_at
-from backtest.venue import EVENT_BYTES, absorb, accept, match_slice
+from backtest.venue import EVENT_BYTES, absorb, accept
 from engine.kernel import codes
-from engine.kernel.layout import Pointer, hot, prefetch
+from engine.kernel.primitives import Pointer, hot, prefetch
 from engine.kernel.records import Curve, Kernel, Order, Refusal, event_at, kernel_at, outbox, refusals, slots
 from engine.kernel.signals import Ctx
 from engine.kernel.step import close_slice, dispatch, resolve, step

@@ -3,7 +3,8 @@
 The venue's state is one block of memory too: Venue, then its tables, found by offsets.
 """
 
-from engine.kernel.layout import F8, I1, I8, U1, U2, U4, Pointer, Record, Table
+from engine.kernel.layout import F8, I1, I8, U1, U2, U4, Record
+from engine.kernel.primitives import Pointer, Table
 from engine.kernel.records import Instrument
 
 

@@ -153,5 +153,3 @@ def summary_html(result: "Result") -> str:
     first, last = result.span()
     return (f"<div><b>{escape(result.label)}</b> on {escape(result.tape.name)}, {escape(first)} to {escape(last)}"
             f"<table>{rows}</table></div>")  # fmt: skip
-
-

@@ -13,8 +13,21 @@ from typing import Any
 
 from engine.kernel import codes
 from engine.kernel.layout import Array, Field, PerInstrument, Record
-from engine.kernel.records import Bar, Event, Instrument, Kernel, Market, OpenOrder, Position, Quote, Report, Signal
-from engine.kernel.records import Slice, Timer, Trade
+from engine.kernel.records import (
+    Bar,
+    Event,
+    Instrument,
+    Kernel,
+    Market,
+    OpenOrder,
+    Position,
+    Quote,
+    Report,
+    Signal,
+    Slice,
+    Timer,
+    Trade,
+)
 from engine.kernel.signals import CTX_BYTES, Ctx
 from engine.kernel.strategy import HANDLERS, Strategy
 from engine.kernel.verbs import VERBS

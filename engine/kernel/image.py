@@ -24,7 +24,8 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from engine.errors import ConfigError, ImageError
-from engine.kernel.layout import Behind, Pointer, Record, Table
+from engine.kernel.layout import Record
+from engine.kernel.primitives import Behind, Pointer, Table
 
 # Helpers of numba's raising path. A guarded entry point never reaches them, but its object code names them.
 STUBS = ("NRT_Free", "NRT_MemInfo_call_dtor", "NRT_incref", "NRT_decref", "numba_do_raise", "numba_gil_ensure",

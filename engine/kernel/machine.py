@@ -13,7 +13,8 @@ import numpy as np
 
 from engine.errors import ConfigError
 from engine.kernel import codes, records
-from engine.kernel.layout import Invoke, Record
+from engine.kernel.layout import Record
+from engine.kernel.primitives import Invoke
 from engine.kernel.signals import CTX_BYTES, Ctx
 from engine.kernel.strategy import HANDLERS, Strategy
 

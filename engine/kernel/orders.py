@@ -9,8 +9,8 @@ Law 3: what open orders may still do to the exposure is known at any time (`extr
 import numpy as np
 
 from engine.kernel import codes
+from engine.kernel.primitives import address_of
 from engine.kernel.records import Kernel, OpenOrder, Order, markets, open_orders, order_at, outbox, positions
-from engine.kernel.layout import address_of
 
 # What can happen to an order.
 SEND, ACK, PART, FULL, ASK_CANCEL, ASK_REPLACE, CANCELLED, REJECTED, EXPIRED, CANCEL_REJECTED, REPLACED, DROP = range(

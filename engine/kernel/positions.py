@@ -5,7 +5,7 @@ Law 2: cash + value = start equity + realised + unrealised - fees, to 1e-9 relat
 Law 3: flat is exactly zero: with nothing held, `value`, `gross` and `used` are 0.0.
 """
 
-from engine.kernel.layout import hot
+from engine.kernel.primitives import hot
 from engine.kernel.records import Kernel, Market, Position, instruments, markets, positions
 
 

@@ -9,7 +9,7 @@ Law 4: every refusal is a record with a reason and the two numbers that were com
 import math
 
 from engine.kernel import codes
-from engine.kernel.layout import hot
+from engine.kernel.primitives import hot
 from engine.kernel.records import Kernel, OpenOrder, instruments, markets, open_orders, positions, refusals
 
 SLACK = 1e-9  # relative rounding that a limit forgives

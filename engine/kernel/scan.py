@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from engine.kernel import build
-from engine.kernel.layout import F8, I8, Array, Pointer, Record
+from engine.kernel.layout import F8, I8, Array, Record
+from engine.kernel.primitives import Pointer
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 MOST = 8  # arrays, and scalars of each kind

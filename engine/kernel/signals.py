@@ -11,7 +11,8 @@ import math
 from typing import Annotated
 
 from engine.kernel import codes
-from engine.kernel.layout import Behind, Record, hot
+from engine.kernel.layout import Record
+from engine.kernel.primitives import Behind, hot
 from engine.kernel.records import Kernel, OpenOrder, Signal, instruments, markets, open_orders, positions, signals
 
 CTX_BYTES = 64  # Ctx comes first in the arena, Kernel follows

@@ -9,18 +9,27 @@ For each event, in this order, no exceptions:
   6 emit       orders into the outbox
 """
 
-import math
-
 from engine.kernel import codes
-from engine.kernel.layout import address_of, hot, invoke
-from engine.kernel.orders import ACK, CANCEL_REJECTED, CANCELLED, EXPIRED, OPEN, REJECTED
-from engine.kernel.orders import ask_cancel, ask_replace, cancel_all, cancel_targets, closed, drop, filled, find
-from engine.kernel.orders import recommit, replaced, send
+from engine.kernel.orders import (
+    ACK,
+    CANCEL_REJECTED,
+    CANCELLED,
+    EXPIRED,
+    OPEN,
+    REJECTED,
+    cancel_all,
+    closed,
+    filled,
+    find,
+    recommit,
+    replaced,
+)
 from engine.kernel.positions import apply_cash, apply_fill, apply_mark, apply_split, correct, resum
-from engine.kernel.records import Event, Kernel, OpenOrder, Signal
-from engine.kernel.records import addresses, instruments, markets, open_orders, positions, routes, signals, slots
-from engine.kernel.risk import check, flattening, new_day, refuse, watch_losses
-from engine.kernel.signals import Ctx, order_of, reserve, to_lots, to_tick
+from engine.kernel.primitives import address_of, hot, invoke
+from engine.kernel.records import Event, Kernel, addresses, instruments, markets, open_orders, routes, signals, slots
+from engine.kernel.resolve import carry_out_breach, resolve, void
+from engine.kernel.risk import new_day, watch_losses
+from engine.kernel.signals import Ctx
 
 
 def absorb_report(k: Kernel, ev: Event) -> int:
@@ -133,15 +142,6 @@ def stop_faulted(k: Kernel, ctx: Ctx, s: int) -> None:
     cancel_all(k, s, -1)
 
 
-def void(k: Kernel, q: Signal) -> None:
-    """Take a signal out of the queue and give back what it reserved."""
-    if q.kind == codes.SIGNAL_ORDER and q.order_id != 0:
-        drop(k, order_of(k, q))
-    if q.kind == codes.SIGNAL_TARGET or q.kind == codes.SIGNAL_WEIGHT:
-        positions(k, q.strategy * k.instruments + q.instrument).signal = 0
-    q.kind = 0
-
-
 @hot
 def dispatch(k: Kernel, ctx: Ctx, ev: Event, kind: int, instrument: int, only: int) -> None:
     """All running strategies that handle this kind for this instrument (`only` >= 0: just that one)."""
@@ -153,235 +153,6 @@ def dispatch(k: Kernel, ctx: Ctx, ev: Event, kind: int, instrument: int, only: i
                 instance = routes(k, s * k.instruments + instrument).index
             if instance >= 0:
                 call(k, ctx, s, kind, instance, instrument, ev)
-
-
-def wanted(k: Kernel, q: Signal) -> int:
-    """Lots (signed) that a target or weight signal asks for in total."""
-    i = instruments(k, q.instrument)
-    if q.kind == codes.SIGNAL_TARGET:
-        return to_lots(q.qty, i.lot)
-    m = markets(k, q.instrument)
-    if not m.mark > 0.0:
-        return 0
-    return to_lots(q.qty * (k.cash + k.value) / (m.mark * i.multiplier), i.lot)
-
-
-def propose(k: Kernel, strategy: int, instrument: int, lots: int, mask: int, priority: int) -> int:
-    """Reserve a market order for `lots` (signed) and send it if risk approves; the reason if not."""
-    order_id = reserve(k)
-    if order_id == 0:
-        refuse(k, strategy, instrument, 0, lots, 0.0, codes.OPEN_ORDERS)
-        return codes.OPEN_ORDERS
-    o = find(k, order_id)
-    o.qty = abs(lots)
-    o.side = codes.BUY if lots > 0 else codes.SELL
-    o.type = codes.MARKET
-    o.tif = codes.GTC
-    o.price = 0.0
-    o.stop = 0.0
-    o.instrument = instrument
-    o.strategy = strategy
-    o.mask = mask
-    o.priority = priority
-    o.life_ms = 0
-    return judge(k, o)
-
-
-def judge(k: Kernel, o: OpenOrder) -> int:
-    """Risk's verdict on a reserved order, carried out."""
-    reason = codes.OK if o.mask & codes.RISK_EXIT else check(k, o)
-    if reason != codes.OK:
-        refuse(k, o.strategy, o.instrument, o.id, o.side * o.qty, o.price, reason)
-        drop(k, o)
-    elif k.trading == codes.LIVE:
-        send(k, o)
-    else:
-        drop(k, o)
-    return reason
-
-
-def resolve_target(k: Kernel, q: Signal) -> None:
-    """Turn a target into the market order that is still missing."""
-    p = positions(k, q.strategy * k.instruments + q.instrument)
-    p.signal = 0
-    if not abs(q.qty) < math.inf:
-        k.check_value = q.qty
-        refuse(k, q.strategy, q.instrument, 0, 0, 0.0, codes.BAD_ORDER)
-        return
-    lots = wanted(k, q)
-    delta = lots - p.qty - p.pending
-    if p.pending != 0 and delta != 0 and (p.pending > 0) != (delta > 0):
-        cancel_targets(k, q.strategy, q.instrument)
-        delta = lots - p.qty - p.pending
-    if delta != 0:
-        propose(k, q.strategy, q.instrument, delta, codes.BY_TARGET, q.priority)
-
-
-def resolve_order(k: Kernel, q: Signal) -> None:
-    """Turn an explicit order signal into the order under its reserved id."""
-    i = instruments(k, q.instrument)
-    lots = to_lots(q.qty, i.lot)
-    if q.order_id == 0:
-        refuse(k, q.strategy, q.instrument, 0, lots * q.side, q.price, codes.OPEN_ORDERS)
-        return
-    o = order_of(k, q)
-    o.qty = max(lots, 0)
-    o.side = q.side
-    o.type = q.type
-    o.tif = q.tif
-    o.price = to_tick(q.price, i.tick, q.side) if q.price > 0.0 else q.price
-    o.stop = to_tick(q.stop, i.tick, -q.side) if q.stop > 0.0 else q.stop
-    o.instrument = q.instrument
-    o.strategy = q.strategy
-    o.mask = q.mask
-    o.priority = q.priority
-    o.life_ms = q.life_ms
-    judge(k, o)
-
-
-def resolve_other(k: Kernel, q: Signal) -> None:
-    """Cancel, cancel all, replace. A replace is checked like a new order for what it adds."""
-    if q.kind == codes.SIGNAL_CANCEL_ALL:
-        cancel_all(k, q.strategy, q.instrument)
-        return
-    o = find(k, q.order_id)
-    if o.id != q.order_id or o.strategy != q.strategy or not OPEN[o.state]:
-        refuse(k, q.strategy, q.instrument, q.order_id, 0, q.price, codes.UNKNOWN_ORDER)
-    elif q.kind == codes.SIGNAL_CANCEL:
-        ask_cancel(k, o)
-    else:
-        resolve_replace(k, q, o)
-
-
-def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
-    """Check the new shape of an open order as if it were new, on a reserved slot, then ask the venue."""
-    i = instruments(k, o.instrument)
-    lots = to_lots(q.qty, i.lot)
-    trial_id = reserve(k)
-    if trial_id == 0 or lots <= o.filled:
-        refuse(
-            k,
-            q.strategy,
-            o.instrument,
-            o.id,
-            lots * o.side,
-            q.price,
-            codes.OPEN_ORDERS if trial_id == 0 else codes.BAD_ORDER,
-        )
-        if trial_id != 0:
-            drop(k, find(k, trial_id))
-        return
-    price = to_tick(q.price, i.tick, o.side) if q.price > 0.0 else o.price
-    stop = to_tick(q.stop, i.tick, -o.side) if q.stop > 0.0 else o.stop
-    trial = find(k, trial_id)
-    trial.qty = max(lots - o.qty, 1)
-    trial.side = o.side
-    trial.type = o.type
-    trial.tif = o.tif
-    trial.price = price
-    trial.stop = stop
-    trial.instrument = o.instrument
-    trial.strategy = o.strategy
-    trial.mask = o.mask
-    reason = check(k, trial)
-    drop(k, trial)
-    if reason != codes.OK:
-        refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, reason)
-    elif k.trading == codes.LIVE and not ask_replace(k, o, lots, price, stop):
-        refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, codes.UNKNOWN_ORDER)
-
-
-def reduces(k: Kernel, q: Signal) -> bool:
-    """Whether a signal makes room: a cancel, or a target nearer to zero than what is held."""
-    if q.kind == codes.SIGNAL_CANCEL or q.kind == codes.SIGNAL_CANCEL_ALL:
-        return True
-    if q.kind == codes.SIGNAL_TARGET or q.kind == codes.SIGNAL_WEIGHT:
-        p = positions(k, q.strategy * k.instruments + q.instrument)
-        return p.qty != 0 and abs(wanted(k, q)) < abs(p.qty)
-    return False
-
-
-def resolve_one(k: Kernel, q: Signal) -> None:
-    """One signal through risk."""
-    if q.deadline != 0 and k.ts > q.deadline:
-        refuse(k, q.strategy, q.instrument, q.order_id, 0, q.price, codes.EXPIRED_SIGNAL)
-        void(k, q)
-    elif q.kind == codes.SIGNAL_TARGET or q.kind == codes.SIGNAL_WEIGHT:
-        resolve_target(k, q)
-    elif q.kind == codes.SIGNAL_ORDER:
-        resolve_order(k, q)
-    else:
-        resolve_other(k, q)
-    q.kind = 0
-
-
-def net_targets(k: Kernel) -> None:
-    """Cross opposing target changes of different strategies at the last price, without the venue."""
-    for a in range(k.signals):
-        qa = signals(k, a)
-        if qa.kind != codes.SIGNAL_TARGET and qa.kind != codes.SIGNAL_WEIGHT:
-            continue
-        m = markets(k, qa.instrument)
-        pa = positions(k, qa.strategy * k.instruments + qa.instrument)
-        for b in range(a + 1, k.signals):
-            qb = signals(k, b)
-            if (qb.kind == codes.SIGNAL_TARGET or qb.kind == codes.SIGNAL_WEIGHT) and qb.instrument == qa.instrument:
-                pb = positions(k, qb.strategy * k.instruments + qb.instrument)
-                da = wanted(k, qa) - pa.qty - pa.pending
-                db = wanted(k, qb) - pb.qty - pb.pending
-                if m.mark > 0.0 and da * db < 0:
-                    crossed = min(abs(da), abs(db))
-                    apply_fill(k, qa.instrument, qa.strategy, crossed if da > 0 else -crossed, m.mark, 0.0)
-                    apply_fill(k, qb.instrument, qb.strategy, crossed if db > 0 else -crossed, m.mark, 0.0)
-
-
-def resolve(k: Kernel) -> None:
-    """All queued signals: by priority, reductions first, then in order of registration."""
-    n = k.signals
-    if k.trading == codes.OBSERVATION:
-        for row in range(n):
-            void(k, signals(k, row))
-        k.signals = 0
-        return
-    if k.limits.netting and n > 1:
-        net_targets(k)
-    if n == 1:
-        resolve_one(k, signals(k, 0))
-    else:
-        below = 128
-        while True:
-            top = -129
-            for row in range(n):
-                q = signals(k, row)
-                if q.kind != 0 and top < q.priority < below:
-                    top = q.priority
-            if top == -129:
-                break
-            for row in range(n):
-                q = signals(k, row)
-                if q.kind != 0 and q.priority == top and reduces(k, q):
-                    resolve_one(k, q)
-            for row in range(n):
-                q = signals(k, row)
-                if q.kind != 0 and q.priority == top:
-                    resolve_one(k, q)
-            below = top
-    k.signals = 0
-
-
-def carry_out_breach(k: Kernel) -> None:
-    """What a breached limit asks for beyond the refusal: cancel, flatten, halt."""
-    what = k.breach
-    k.breach = codes.REFUSE
-    cancel_all(k, -1, -1)
-    if what == codes.FLATTEN or what == codes.HALT:
-        for s in range(k.strategies):
-            for i in range(k.instruments):
-                lots = flattening(k, i, s)
-                if lots != 0:
-                    propose(k, s, i, lots, codes.RISK_EXIT | codes.BY_TARGET, 127)
-    if what == codes.HALT and k.halt == codes.RUNNING:
-        k.halt = codes.HALT_RISK
 
 
 @hot

@@ -35,11 +35,11 @@ def compiled_scan(cls: Any, arrays: tuple[Any, ...], args: tuple[float, ...]) ->
     """What each update returned, then the further outputs; and the state at the end."""
     memory = np.zeros(1, cls.dtype)
     out = np.empty((len(arrays[0]), len(cls.outputs)))
-    act._translators.append(act.Translator(act.HANDLER_OPTIONS))
+    act.translators.append(act.Translator(act.HANDLER_OPTIONS))
     try:
         loop_of(cls, len(arrays), len(args))(memory.ctypes.data, out, *arrays, *args)
     finally:
-        act._translators.pop()
+        act.translators.pop()
     return out, memory.tobytes()
 
 

@@ -65,7 +65,7 @@ def test_page_loads_nothing_and_holds_everything(crossing: Any) -> None:
     assert len(own) < 400_000, "plotly itself is not counted"
     assert not re.search(r"https?://|@import|url\(", own)
     words = " ".join(found.texts)
-    for name in ("momentum fast=10 slow=50", "Sharpe", "Monthly returns", "daily loss", "risk.leverage", "abc123def456"):
+    for name in ("momentum fast=10 slow=50", "Sharpe", "Monthly returns", "daily loss", "risk.leverage", "abc123def4"):
         assert name in words
     charts = json.loads(found.ids["data"])
     assert [c["name"] for c in charts["prices"]] == ["I0", "I1"]

@@ -1,0 +1,232 @@
+"""Matching of bars: where held orders meet the market.
+
+The venue sees a bar as time passes through it, the strategy only at its close. Bars that share a timestamp are
+matched together, in three passes, so that a sale at the open pays for a purchase at the same open:
+  1 the open, orders that reduce a position    market orders, stops that the open has gapped through, limits that
+  2 the open, all other orders                 the open has reached: all at the open
+  3 inside the bar, pessimistic                stops before limits; a stop fills at its price, a limit only when the
+                                               price went through it (or touched it, by config)
+A stop-limit that triggers inside a bar fills in the same bar only when the path proves it: at the stop when the limit
+is no better than the stop, at the limit when the close lies beyond it.
+Slippage worsens market and stop fills. A fill that would break margin is rejected, unless it reduces.
+Every fill is explainable from the tape: an open, a stop price, or a limit price of that bar, plus the stated slippage.
+"""
+
+import math
+
+from backtest.records import Loop, Venue, VenueMarket, VenueOrder, venue_instruments, venue_markets, venue_orders
+from backtest.venue import remove, report
+from engine.kernel import codes
+from engine.kernel.records import Event, event_at
+
+DAY_NS = 86_400_000_000_000
+UNLIMITED = 1 << 62
+EVENT_BYTES = 64
+
+
+def affordable(v: Venue, o: VenueOrder, m: VenueMarket, lots: int, price: float, fee: float) -> bool:
+    """Whether the account can carry the fill: margin of all positions within equity times leverage."""
+    after = m.net + lots
+    if abs(after) <= abs(m.net) and after * m.net >= 0:
+        return True
+    if v.leverage == math.inf:
+        return True
+    equity, used = v.cash - fee, 0.0
+    for i in range(v.instruments):
+        other = venue_markets(v, i)
+        if other.net != 0 or i == o.instrument:
+            mark = price if i == o.instrument else other.last
+            held = after if i == o.instrument else other.net
+            equity += other.net * mark * other.unit
+            used += abs(held) * mark * other.unit * other.margin
+    return used <= equity * v.leverage * (1.0 + 1e-9)
+
+
+def fee_of(v: Venue, instrument: int, lots: int, price: float, maker: bool) -> float:
+    """max(minimum, |notional| * bps / 10,000 + units * fee per unit). A maker rebate is a negative bps."""
+    i = venue_instruments(v, instrument)
+    units = abs(lots) * i.lot
+    bps = i.maker_bps if maker else i.taker_bps
+    return max(i.fee_min, units * i.multiplier * price * bps * 1e-4 + units * i.fee_per_unit)
+
+
+def fill(lp: Loop, v: Venue, row: int, ts: int, price: float, maker: bool) -> bool:
+    """Fill an order at a price, as far as reduce-only, the participation cap and margin allow; False when it is gone."""
+    o = venue_orders(v, row)
+    m = venue_markets(v, o.instrument)
+    lots = o.left
+    if o.mask & codes.REDUCE_ONLY:
+        room = -m.net if o.side > 0 else m.net
+        if room < lots:
+            lots = max(room, 0)
+            o.qty -= o.left - lots
+            o.left = lots
+            if lots == 0:
+                report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.REDUCE_ONLY_SIDE))
+                remove(v, row)
+                return False
+    if o.tif == codes.FOK and lots > m.budget:
+        report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.NO_LIQUIDITY))
+        remove(v, row)
+        return False
+    lots = min(lots, m.budget)
+    if lots <= 0:
+        return True
+    if not maker:
+        price += price * v.slippage_bps * 1e-4 * o.side
+        if o.type == codes.STOP_LIMIT:
+            price = min(price, o.price) if o.side > 0 else max(price, o.price)
+    fee = fee_of(v, o.instrument, lots, price, maker)
+    if not affordable(v, o, m, lots * o.side, price, fee):
+        report(lp, v, o, codes.REJECT, ts, 0, price, float(codes.MARGIN))
+        remove(v, row)
+        return False
+    m.net += lots * o.side
+    m.budget -= lots
+    v.cash -= lots * o.side * price * m.unit + fee
+    o.left -= lots
+    report(lp, v, o, codes.FILL, ts, lots * o.side, price, fee)
+    if o.left == 0:
+        remove(v, row)
+        return False
+    return True
+
+
+def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
+    """The first price of the bar meets one order."""
+    o = venue_orders(v, row)
+    price, alive = bar.open, True
+    if o.type == codes.STOP or o.type == codes.STOP_LIMIT:
+        if not o.triggered and (price - o.stop) * o.side >= 0.0:
+            o.triggered = 1
+    if o.type == codes.MARKET or (o.type == codes.STOP and o.triggered):
+        alive = fill(lp, v, row, ts, price, False)
+    elif (o.type == codes.LIMIT or o.triggered) and (o.price - price) * o.side >= 0.0:
+        if o.mask & codes.POST_ONLY and o.fresh:
+            report(lp, v, o, codes.REJECT, ts, 0, price, float(codes.POST_ONLY_CROSS))
+            remove(v, row)
+            return
+        alive = fill(lp, v, row, ts, price, o.type == codes.LIMIT and not o.fresh)
+    if alive and (o.tif == codes.IOC or o.tif == codes.FOK):
+        report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.NO_LIQUIDITY))
+        remove(v, row)
+
+
+def stop_inside(lp: Loop, v: Venue, row: int, bar: Event) -> None:
+    """A stop meets the range of the bar."""
+    o = venue_orders(v, row)
+    reached = bar.high >= o.stop if o.side > 0 else bar.low <= o.stop
+    if o.triggered or not reached:
+        return
+    o.triggered = 1
+    if o.type == codes.STOP or (o.price - o.stop) * o.side >= 0.0:
+        fill(lp, v, row, bar.ts, o.stop, False)
+    elif (o.price - bar.close) * o.side > 0.0:
+        fill(lp, v, row, bar.ts, o.price, True)
+
+
+def limit_inside(lp: Loop, v: Venue, row: int, bar: Event) -> None:
+    """A resting limit meets the range of the bar."""
+    o = venue_orders(v, row)
+    best = bar.low if o.side > 0 else bar.high
+    through = (o.price - best) * o.side
+    if through > 0.0 or (v.touch and through == 0.0):
+        fill(lp, v, row, bar.ts, o.price, True)
+
+
+def reduces(v: Venue, o: VenueOrder) -> bool:
+    """Whether a fill of the order would bring the account's position nearer to zero."""
+    net = venue_markets(v, o.instrument).net
+    return net * o.side < 0 and o.left <= abs(net)
+
+
+def open_time(v: Venue, bar: Event) -> int:
+    """When the bar opened; never before what the venue has seen."""
+    return max(v.ts, bar.ts - venue_instruments(v, bar.instrument).bar_ns)
+
+
+def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
+    """Before matching: the bar's budget, and the orders whose time has run out."""
+    m = venue_markets(v, bar.instrument)
+    m.budget = UNLIMITED
+    i = venue_instruments(v, bar.instrument)
+    if v.participation > 0.0:
+        m.budget = int(math.floor(bar.volume * v.participation / i.lot + 1e-9)) if bar.volume > 0.0 else 0
+    ts = open_time(v, bar)
+    day = (ts - i.day_offset_ns) // DAY_NS
+    row = m.head
+    while row >= 0:
+        o = venue_orders(v, row)
+        following = o.next
+        if (o.tif == codes.GTD and ts >= o.expires) or (o.tif == codes.DAY and day > -o.expires and not o.fresh):
+            report(lp, v, o, codes.EXPIRED, ts, 0, 0.0, 0.0)
+            remove(v, row)
+        elif o.tif == codes.DAY and o.fresh:
+            o.expires = -day  # sent after the close of a day, it lives through the next one
+        row = following
+
+
+def match_open(lp: Loop, v: Venue, bar: Event, reducing: bool) -> None:
+    """Passes 1 and 2: the open meets the orders of the instrument, in order of arrival."""
+    ts = open_time(v, bar)
+    row = venue_markets(v, bar.instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        following = o.next
+        if o.met == 0 and (not reducing or reduces(v, o)):
+            o.met = 1
+            at_open(lp, v, row, bar, ts)
+        row = following
+
+
+def match_inside(lp: Loop, v: Venue, bar: Event) -> None:
+    """Pass 3: stops, then limits."""
+    for limits in range(2):
+        row = venue_markets(v, bar.instrument).head
+        while row >= 0:
+            o = venue_orders(v, row)
+            following = o.next
+            if limits == 1 and (o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered == 2)):
+                limit_inside(lp, v, row, bar)
+            elif limits == 0 and (o.type == codes.STOP or o.type == codes.STOP_LIMIT):
+                stop_inside(lp, v, row, bar)
+            row = following
+    row = venue_markets(v, bar.instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        o.fresh = 0
+        o.met = 0
+        if o.triggered == 1:
+            o.triggered = 2  # from the next bar on a triggered stop-limit is a resting limit
+        row = o.next
+
+
+def split(lp: Loop, v: Venue, ev: Event) -> None:
+    """A split: the account's position scales, open orders on the old price are cancelled."""
+    m = venue_markets(v, ev.instrument)
+    row = m.head
+    while row >= 0:
+        o = venue_orders(v, row)
+        following = o.next
+        report(lp, v, o, codes.CANCELLED, max(v.ts, ev.ts), 0, 0.0, 0.0)
+        remove(v, row)
+        row = following
+
+
+def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
+    """All bars of one timestamp: the three passes."""
+    for at in range(begin, end):
+        ev = event_at(lp.tape + at * EVENT_BYTES)
+        if ev.kind == codes.BAR:
+            begin_bar(lp, v, ev)
+        elif ev.kind == codes.SPLIT:
+            split(lp, v, ev)
+    for reducing in range(1, -1, -1):
+        for at in range(begin, end):
+            ev = event_at(lp.tape + at * EVENT_BYTES)
+            if ev.kind == codes.BAR and venue_markets(v, ev.instrument).head >= 0:
+                match_open(lp, v, ev, reducing == 1)
+    for at in range(begin, end):
+        ev = event_at(lp.tape + at * EVENT_BYTES)
+        if ev.kind == codes.BAR and venue_markets(v, ev.instrument).head >= 0:
+            match_inside(lp, v, ev)

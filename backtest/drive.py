@@ -15,8 +15,9 @@ from backtest.records import Loop, Venue, VenueMarket, VenueOrder
 from engine.config import VenueModel
 from engine.errors import KernelHalted
 from engine.kernel import build, codes
+from engine.kernel.events import Event
 from engine.kernel.machine import Machine
-from engine.kernel.records import Curve, Event, Instrument, Order, Refusal
+from engine.kernel.records import Curve, Instrument, Order, Refusal
 
 ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run}
 CURVE_POINTS = 1 << 20

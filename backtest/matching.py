@@ -17,7 +17,7 @@ import math
 from backtest.records import Loop, Venue, VenueMarket, VenueOrder, venue_instruments, venue_markets, venue_orders
 from backtest.venue import remove, report
 from engine.kernel import codes
-from engine.kernel.records import Event, event_at
+from engine.kernel.events import Event, event_at
 
 DAY_NS = 86_400_000_000_000
 UNLIMITED = 1 << 62

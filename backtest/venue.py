@@ -8,8 +8,9 @@ import math
 
 from backtest.records import Loop, Venue, VenueOrder, venue_instruments, venue_markets, venue_orders
 from engine.kernel import codes
+from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import hot
-from engine.kernel.records import Event, Order, event_at
+from engine.kernel.records import Order
 
 DAY_NS = 86_400_000_000_000
 UNLIMITED = 1 << 62

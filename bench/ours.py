@@ -8,8 +8,8 @@ from typing import Any
 
 from bench import cases, data, measure
 from engine.kernel import codes
+from engine.kernel.events import Bar
 from engine.kernel.indicators import Mean
-from engine.kernel.records import Bar
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 

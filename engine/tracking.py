@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from engine import tracking_view
 from engine.errors import TrackingError
 
 POINTS = 300  # of the equity and drawdown curves
@@ -119,8 +120,10 @@ def _contained(uri: str, kept: str | None) -> Iterator[None]:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = f" The results are safe in {kept}." if kept else ""
-        raise TrackingError(f"tracker {uri}: {first[:300]}.{where} Check that the place is writable or that the "
-                            "server answers, set another by MLFLOW_TRACKING_URI, or switch tracking off.") from error
+        raise TrackingError(
+            f"tracker {uri}: {first[:300]}.{where} Check that the place is writable or that the "
+            "server answers, set another by MLFLOW_TRACKING_URI, or switch tracking off."
+        ) from error
 
 
 def _client(uri: str) -> Any:
@@ -159,6 +162,7 @@ def _log(request: Mapping[str, Any], client: Any = None) -> TrackedRun:
     with _contained(uri, request["artifacts"]):
         client = client or _client(uri)
         experiment_id = _experiment(client, request["experiment"], uri)
+        _show(client, experiment_id, request["params"])
         run = client.create_run(experiment_id, run_name=request["name"], start_time=int(time.time() * 1000))
         run_id = str(run.info.run_id)
         try:
@@ -167,8 +171,16 @@ def _log(request: Mapping[str, Any], client: Any = None) -> TrackedRun:
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
-    path = f"#/experiments/{experiment_id}/runs/{run_id}"
+    path = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
     return TrackedRun(run_id, experiment_id, uri, f"{uri.rstrip('/')}/{path}" if uri.startswith("http") else path)
+
+
+def _show(client: Any, experiment_id: str, params: Mapping[str, Any]) -> None:
+    """Give the experiment the view that `ui` opens, with columns for these parameters."""
+    before = client.get_experiment(experiment_id).tags.get(tracking_view.TAG, "")
+    text = tracking_view.view(tracking_view.tuned(params), before)
+    if text != before:
+        client.set_experiment_tag(experiment_id, tracking_view.TAG, text)
 
 
 def _fill(client: Any, run_id: str, request: Mapping[str, Any]) -> None:
@@ -277,7 +289,8 @@ def ui(port: int = 5000, tracking_uri: str | None = None) -> int:
                "--port", str(port), "--workers", "1"]  # fmt: skip
     root = artifact_root(uri)
     command += ["--default-artifact-root", root] if root else []
-    print(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    # A first experiment has number 1; the default one, 0, is empty.
+    print(f"MLflow UI: http://127.0.0.1:{port}/#/experiments/1/runs{tracking_view.QUERY} (Ctrl-C ends it)", flush=True)
     process = subprocess.Popen(command, env={**SETTINGS, **os.environ})
     try:
         return process.wait()

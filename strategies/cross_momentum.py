@@ -5,9 +5,9 @@ months, while the very last month tends to reverse and is left out.
 """
 
 from engine.kernel.clock import month_of
+from engine.kernel.events import Bar, Slice
 from engine.kernel.indicators import Window
 from engine.kernel.layout import PerInstrument
-from engine.kernel.records import Bar, Slice
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 

@@ -4,8 +4,8 @@ Thesis: trends persist longer than chance allows (Moskowitz, Ooi & Pedersen 2012
 fast average above a slow one is the oldest filter for them.
 """
 
+from engine.kernel.events import Bar
 from engine.kernel.indicators import Mean
-from engine.kernel.records import Bar
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 

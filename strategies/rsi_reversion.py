@@ -4,8 +4,8 @@ Thesis: short-term losers rebound (Lehmann 1990, "Fads, Martingales, and Market 
 index of Wilder (1978) measures how one-sided the last moves were.
 """
 
+from engine.kernel.events import Bar
 from engine.kernel.indicators import RSI
-from engine.kernel.records import Bar
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 

@@ -7,6 +7,7 @@ Law 2: the kernel reads the overlay; a handler gets the view of its kind, so tha
 from typing import Annotated
 
 from engine.kernel.layout import Record
+from engine.kernel.primitives import Pointer
 
 
 class Event(Record):
@@ -113,3 +114,6 @@ class Timer(Record):
     ts: Annotated[int, "i8", 0]
     recv: Annotated[int, "i8", 8]
     code: Annotated[int, "u1", 17]
+
+
+event_at = Pointer(Event)

@@ -12,22 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.kernel import codes
+from engine.kernel.events import Bar, Event, Quote, Report, Slice, Timer, Trade
 from engine.kernel.layout import Array, Field, PerInstrument, Record
-from engine.kernel.records import (
-    Bar,
-    Event,
-    Instrument,
-    Kernel,
-    Market,
-    OpenOrder,
-    Position,
-    Quote,
-    Report,
-    Signal,
-    Slice,
-    Timer,
-    Trade,
-)
+from engine.kernel.records import Instrument, Kernel, Market, OpenOrder, Position, Signal
 from engine.kernel.signals import CTX_BYTES, Ctx
 from engine.kernel.strategy import HANDLERS, Strategy
 from engine.kernel.verbs import VERBS

@@ -17,10 +17,10 @@ from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 from engine.errors import StrategyError
+from engine.kernel.events import Bar, Event, Quote, Report, Slice, Timer, Trade
 from engine.kernel.feedback import DEBUG, FIXED, HOLD, INSTEAD, REFUSED
 from engine.kernel.image import methods_of
 from engine.kernel.layout import PerInstrument, Record
-from engine.kernel.records import Bar, Event, Quote, Report, Slice, Timer, Trade
 from engine.kernel.signals import Ctx
 from engine.kernel.source import Evident, Source, source_of
 from engine.kernel.strategy import HANDLERS, Strategy

@@ -8,7 +8,6 @@ Law 3: quantities and positions are whole lots (int64), prices and cash float64,
 The arena begins with Ctx (what a strategy sees), then Kernel (header), then the tables.
 """
 
-from engine.kernel.events import Event
 from engine.kernel.layout import F8, I1, I4, I8, U1, U2, U4, Array, Record
 from engine.kernel.primitives import Pointer, Table
 
@@ -271,7 +270,6 @@ class Kernel(Record):
     limits: Limits
 
 
-event_at = Pointer(Event)
 order_at = Pointer(Order)
 kernel_at = Pointer(Kernel)
 

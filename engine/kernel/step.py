@@ -10,6 +10,7 @@ For each event, in this order, no exceptions:
 """
 
 from engine.kernel import codes
+from engine.kernel.events import Event
 from engine.kernel.orders import (
     ACK,
     CANCEL_REJECTED,
@@ -26,7 +27,7 @@ from engine.kernel.orders import (
 )
 from engine.kernel.positions import apply_cash, apply_fill, apply_mark, apply_split, correct, resum
 from engine.kernel.primitives import address_of, hot, invoke
-from engine.kernel.records import Event, Kernel, addresses, instruments, markets, open_orders, routes, signals, slots
+from engine.kernel.records import Kernel, addresses, instruments, markets, open_orders, routes, signals, slots
 from engine.kernel.resolve import carry_out_breach, resolve, void
 from engine.kernel.risk import new_day, watch_losses
 from engine.kernel.signals import Ctx

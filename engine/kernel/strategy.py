@@ -15,8 +15,8 @@ import numpy as np
 
 from engine.errors import StrategyError
 from engine.kernel import codes
+from engine.kernel.events import Bar, Event, Quote, Report, Slice, Timer, Trade
 from engine.kernel.layout import Field, PerInstrument, Record, declared_at
-from engine.kernel.records import Bar, Event, Quote, Report, Slice, Timer, Trade
 
 # handler -> (event kind, what its second argument is)
 HANDLERS: dict[str, tuple[int, type[Record]]] = {

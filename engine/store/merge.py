@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.kernel import codes
-from engine.kernel.records import Event
+from engine.kernel.events import Event
 from engine.store.tape import ROW, Events, blank, join, to_bytes
 
 PIECE = 1 << 18  # events: 16 MiB a piece

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError, DataError
-from engine.kernel.records import Event
+from engine.kernel.events import Event
 from engine.store.files import atomic_file, text_hash
 from engine.store.instruments import InstrumentInfo, from_json, to_json
 

@@ -9,7 +9,8 @@ import pytest
 
 from backtest.result import Result
 from engine.kernel import codes
-from engine.kernel.records import Curve, Event, Order, Refusal
+from engine.kernel.events import Event
+from engine.kernel.records import Curve, Order, Refusal
 from engine.store.instruments import InstrumentInfo
 
 DAY = 86_400_000_000_000

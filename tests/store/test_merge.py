@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.kernel import codes
-from engine.kernel.records import Event
+from engine.kernel.events import Event
 from engine.store import merge, synthetic_frame, synthetic_tape, write_synthetic_tape
 from engine.store.tape import ROW, Events, blank, join, to_bytes
 

@@ -56,12 +56,13 @@ def program(name: str, entries: dict[str, Callable[..., None]]) -> image.Image:
     _refuse_if_forbidden(f"The program {name}")
     print(f"tandem: compiling the {name} program once for this machine, about 20 s ...", file=sys.stderr, flush=True)
     from engine.kernel import compile as act
+    from engine.kernel import compile_types as kinds
 
     def make(translator: Any) -> dict[str, Any]:
-        signature = act.types.void(act.types.intp)
+        signature = kinds.types.void(kinds.types.intp)
         return {key: act.entry(function, signature, translator) for key, function in entries.items()}
 
-    return act.build(digest, make, act.KERNEL_OPTIONS, {"program": name})
+    return act.build(digest, make, kinds.KERNEL_OPTIONS, {"program": name})
 
 
 def handlers_digest(strategy: type[Strategy]) -> str:
@@ -88,6 +89,7 @@ def handlers(strategy: type[Strategy]) -> "image.Image | image.Library":
 
     inspect_strategy(strategy)
     from engine.kernel import compile as act
+    from engine.kernel import compile_types as kinds
     from engine.kernel.signals import Ctx
 
     def make(translator: Any) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def handlers(strategy: type[Strategy]) -> "image.Image | image.Library":
                 for name, function in strategy.handlers.items()}  # fmt: skip
 
     try:
-        return act.build(digest, make, act.HANDLER_OPTIONS, {"strategy": strategy.__qualname__})
+        return act.build(digest, make, kinds.HANDLER_OPTIONS, {"strategy": strategy.__qualname__})
     except act.CompilerErrors as error:
         raise explain(strategy, error) from error
 
@@ -112,9 +114,10 @@ def loop(name: str, function: Callable[[int], None], record: type[Record]) -> im
         return found
     _refuse_if_forbidden(f"The loop {name}")
     from engine.kernel import compile as act
+    from engine.kernel import compile_types as kinds
 
     return act.build(
-        digest, lambda translator: {"run": act.guarded_loop(function, translator)}, act.HANDLER_OPTIONS, {"loop": name}
+        digest, lambda translator: {"run": act.guarded_loop(function, translator)}, kinds.HANDLER_OPTIONS, {"loop": name}
     )
 
 

@@ -10,14 +10,14 @@ Plain Python functions become machine code in four moves:
 
 import time
 from collections.abc import Callable
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import llvmlite.binding as llvm
 import numba as nb
 from numba import types
 
-from engine.kernel import image
+from engine.kernel import domain, image
 from engine.kernel.compile_types import (
     address_intrinsic,
     behind_intrinsic,
@@ -28,6 +28,7 @@ from engine.kernel.compile_types import (
     table_intrinsic,
     translators,
 )
+from engine.kernel.domain import CHECKED
 from engine.kernel.layout import Record
 from engine.kernel.primitives import AddressOf, Behind, Invoke, Pointer, Prefetch, Table
 
@@ -47,6 +48,8 @@ class Translator:
         if key in self.twins:
             return self.twins[key]
         twin = value
+        if key in CHECKED and self.options["error_model"] == "python":
+            return self.function(CHECKED[key])
         if isinstance(value, FunctionType) and not hasattr(value, "py_func"):
             return self.function(value)
         if isinstance(value, Table):
@@ -64,6 +67,18 @@ class Translator:
         self.keep.append(value)
         self.twins[key] = twin
         return twin
+
+    def module(self, module: ModuleType, names: set[str]) -> ModuleType:
+        """A copy of a module in which the functions that the code names are compiled ones."""
+        if module.__name__.split(".")[0] in ("numpy", "numba"):
+            return module
+        copy = ModuleType(module.__name__)
+        vars(copy).update(vars(module))
+        for name in names & set(vars(module)):
+            inner = getattr(module, name)
+            within = isinstance(inner, ModuleType) and inner.__name__.startswith(module.__name__ + ".")
+            setattr(copy, name, self.module(inner, names) if within else self.value(inner))
+        return copy
 
     def function(self, function: FunctionType, inline: bool = False) -> Any:
         """The compiled twin of a plain function."""
@@ -94,9 +109,10 @@ class Translator:
         shell.__module__ = function.__module__
 
         def fill() -> None:
-            for name in _names(function.__code__):
-                if name in scope:
-                    scope[name] = self.value(scope[name])
+            names = _names(function.__code__) if function.__module__ != domain.__name__ else set()
+            for name in names & set(scope):
+                value = scope[name]
+                scope[name] = self.module(value, names) if isinstance(value, ModuleType) else self.value(value)
             for cell in cells:
                 cell.cell_contents = self.value(cell.cell_contents)
 

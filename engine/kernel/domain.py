@@ -104,6 +104,7 @@ def ceil(x: float) -> int:
     return math.ceil(x)
 
 
-CHECKED = {name: globals()[name] for name in (
-    "sqrt", "log", "log2", "log10", "log1p", "exp", "expm1", "acos", "asin", "atanh", "fmod", "floor", "ceil",
+# The identity of a function of math -> what stands in its place.
+CHECKED = {id(getattr(math, f.__name__)): f for f in (
+    sqrt, log, log2, log10, log1p, exp, expm1, acos, asin, atanh, fmod, floor, ceil,
 )}  # fmt: skip

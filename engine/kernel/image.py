@@ -129,14 +129,17 @@ class Walk:
         elif hasattr(value, "py_func"):  # a function that the user compiled with numba
             self.function(value.py_func)
         elif isinstance(value, ModuleType):
-            for attribute in sorted(set(names) & set(vars(value))) if value.__name__ not in ("math", "numpy") else ():
+            known = value.__name__.split(".")[0] in ("math", "numpy", "numba")
+            for attribute in sorted(set(names) & set(vars(value))) if not known else ():
                 inner = getattr(value, attribute)
-                if isinstance(inner, FunctionType | int | float | bool | str | tuple):
+                if not isinstance(inner, ModuleType) or inner.__name__.startswith(value.__name__ + "."):
                     self.value(attribute, inner, names)
         elif isinstance(value, np.ndarray):
             self.add(name, value.dtype.str, value.shape, value.tobytes())
-        elif isinstance(value, int | float | bool | str | tuple | type(None)):
+        elif isinstance(value, int | float | bool | str | tuple | type(None) | np.generic):
             self.add(name, value)
+        elif isinstance(value, type) and hasattr(value, "__members__"):  # an enum
+            self.add(name, [(key, member.value) for key, member in value.__members__.items()])
         elif isinstance(value, type) and issubclass(value, Record):
             self.record(value)
         elif isinstance(value, Table | Pointer | Behind):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine.kernel import compile as act
+from engine.kernel import compile_types as kinds
 from tests.kernel.cases import CASES, IDS, nasty
 
 
@@ -26,7 +27,7 @@ def loop(address, out, {", ".join(names + rest)}):
     for t in range(len(a0)):
         out[t, 0] = self.update({", ".join(rows + rest)}){further}
 """
-    scope: dict[str, Any] = {"at": act.pointer_intrinsic(cls)}
+    scope: dict[str, Any] = {"at": kinds.pointer_intrinsic(cls)}
     exec(source, scope)
     return nb.njit(error_model="python")(scope["loop"])
 
@@ -35,11 +36,11 @@ def compiled_scan(cls: Any, arrays: tuple[Any, ...], args: tuple[float, ...]) ->
     """What each update returned, then the further outputs; and the state at the end."""
     memory = np.zeros(1, cls.dtype)
     out = np.empty((len(arrays[0]), len(cls.outputs)))
-    act.translators.append(act.Translator(act.HANDLER_OPTIONS))
+    kinds.translators.append(act.Translator(kinds.HANDLER_OPTIONS))
     try:
         loop_of(cls, len(arrays), len(args))(memory.ctypes.data, out, *arrays, *args)
     finally:
-        act.translators.pop()
+        kinds.translators.pop()
     return out, memory.tobytes()
 
 

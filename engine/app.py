@@ -160,10 +160,20 @@ def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
             elif "," in value and not os.path.exists(value):
                 words.append(word)  # a sweep, which Hydra knows how to speak about
             else:
+                check_name(key, value)
                 words += [f"{key}=custom", f"++{key}.{open_key(key, value)}={quoted(value)}"]
         else:
             words.append(f"++{key}={quoted(value) if key in texts or key == 'strategy.path' else value}")
     return words
+
+
+def check_name(group: str, value: str) -> None:
+    """Raises ConfigError for a strategy that is no file of its group, no class by its path and no plugin."""
+    from engine.config import options
+    from engine.registry import is_path, names, no_strategy
+
+    if group == "strategy" and not is_path(value) and value not in names():
+        raise no_strategy(value, options(group))
 
 
 def is_group(kind: "type[Settings]", key: str) -> bool:

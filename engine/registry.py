@@ -8,13 +8,14 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from engine.config import unknown
-from engine.errors import StrategyError, TandemError
+from engine.errors import ConfigError, StrategyError, TandemError
 from engine.kernel.strategy import Strategy
 
 GROUP = "tandem.strategies"  # the entry points of plugins
@@ -46,14 +47,19 @@ def find(name: str) -> type[Strategy]:
         return BUILT_IN[name]
     known = plugins()
     if name not in known:
-        error = unknown("strategy", name, names())
-        raise type(error)(f"{error} A class of your own is named by its file: strategy=path/to/file.py:Class.")
+        raise no_strategy(name)
     try:
         found = known[name].load()
     except (ImportError, AttributeError) as error:
         raise StrategyError(f"The plugin {name!r} ({known[name].value}) does not load: {error}. "
                             "Install it again or remove its package.") from error  # fmt: skip
     return _strategy(found, f"the plugin {name!r} ({known[name].value})")
+
+
+def no_strategy(name: str, more: Iterable[str] = ()) -> ConfigError:
+    """The error for a strategy that has no such name, among ours and `more`."""
+    error = unknown("strategy", name, dict.fromkeys([*names(), *(n for n in more if n != "custom")]))
+    return ConfigError(f"{error} A class of your own is named by its file: strategy=path/to/file.py:Class.")
 
 
 def is_path(name: str) -> bool:

@@ -90,7 +90,8 @@ def _orders(drive: Drive) -> Iterator[str]:
     rows = table[OPEN[table["state"]] == 1]
     if k.opened != len(rows):
         yield f"the kernel counts {k.opened} open orders, its table holds {len(rows)}"
-    left = rows["qty"] - rows["filled"]
+    more = np.where(rows["asked"] > 0, np.maximum(rows["asked"] - rows["qty"], 0), 0)
+    left = rows["qty"] - rows["filled"] + more
     market = rows["type"] == codes.MARKET
     buy = rows["side"] > 0
     counts = {"certain": (market, left * rows["side"]), "buys": (~market & buy, left), "sells": (~market & ~buy, left)}

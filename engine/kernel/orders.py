@@ -70,6 +70,11 @@ def count_working(k: Kernel, o: OpenOrder, lots: int) -> None:
         positions(k, o.strategy * k.instruments + o.instrument).pending += lots * o.side
 
 
+def more_asked(o: OpenOrder) -> int:
+    """Lots that a replace under way may add to the order."""
+    return max(o.asked - o.qty, 0) if o.asked else 0
+
+
 def transition(k: Kernel, o: OpenOrder, what: int) -> bool:
     """Move an order along the table and keep the counts of open orders; False when the move is illegal."""
     before = o.state
@@ -77,6 +82,9 @@ def transition(k: Kernel, o: OpenOrder, what: int) -> bool:
     if after < 0:
         return False
     o.state = after
+    if before == codes.REPLACING and after != codes.REPLACING:
+        count_working(k, o, -more_asked(o))
+        o.asked = 0
     was, now = OPEN[before], OPEN[after]
     if was != now:
         if now:
@@ -137,7 +145,8 @@ def ask_cancel(k: Kernel, o: OpenOrder) -> bool:
     if not OPEN[o.state] or o.state == codes.CANCELLING:
         return False
     if o.mask & codes.BY_TARGET:  # it no longer works towards the target
-        positions(k, o.strategy * k.instruments + o.instrument).pending -= (o.qty - o.filled) * o.side
+        left = o.qty - o.filled + more_asked(o)
+        positions(k, o.strategy * k.instruments + o.instrument).pending -= left * o.side
         o.mask &= ~codes.BY_TARGET
     transition(k, o, ASK_CANCEL)
     write_out(k, o, codes.CANCEL)
@@ -172,10 +181,13 @@ def cancel_targets(k: Kernel, strategy: int, instrument: int) -> None:
 
 
 def ask_replace(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float) -> bool:
-    """Ask the venue for another quantity or price under the same id."""
+    """Ask the venue for another quantity or price under the same id. What it adds counts as open from now on."""
     if o.state != codes.WORKING and o.state != codes.SENT:
         return False
     transition(k, o, ASK_REPLACE)
+    o.asked = qty
+    count_working(k, o, more_asked(o))
+    recommit(k, o.instrument)
     write_out(k, o, codes.REPLACE)
     if k.halt == codes.RUNNING:
         out = order_at(address_of(outbox(k, k.orders_out - 1)))

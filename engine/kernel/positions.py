@@ -102,16 +102,22 @@ def apply_cash(k: Kernel, instrument: int, per_unit: float) -> None:
 
 
 def apply_split(k: Kernel, instrument: int, ratio: float) -> None:
-    """`ratio` new units for one old. Fractions of a lot are paid out in cash at the last price."""
+    """`ratio` new units for one old. Fractions of a lot are paid out in cash at the last price.
+
+    The account as a whole gets the whole lots of its net position, as a venue would give them; the strategies share them.
+    """
     m = markets(k, instrument)
+    held, given = 0, 0  # lots before and after the split, of the strategies up to this one
     for s in range(k.strategies):
         p = positions(k, s * k.instruments + instrument)
         if p.qty != 0:
-            exact = p.qty * ratio
-            whole = int(abs(exact) + 1e-9)
-            if exact < 0:
-                whole = -whole
-            fraction = exact - whole
+            held += p.qty
+            upto = int(abs(held * ratio) + 1e-9)
+            if held < 0:
+                upto = -upto
+            whole = upto - given
+            given = upto
+            fraction = p.qty * ratio - whole
             if abs(fraction) > 1e-9:
                 gain = fraction * (m.mark - p.average) * m.unit / ratio
                 k.cash += fraction * m.mark / ratio * m.unit

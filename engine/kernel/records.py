@@ -92,7 +92,7 @@ class OpenOrder(Record):
     """An order the kernel is responsible for, from signal to terminal state. Slot = id & mask."""
 
     id: I8
-    ts: I8
+    asked: I8  # lots that a replace under way asks for, 0 = none
     qty: I8
     filled: I8
     price: F8

@@ -4,8 +4,6 @@ Law 1: order of resolution: by priority, what reduces first, then by registratio
 Law 2: every order passes `judge`; only exits that risk itself asked for skip the checks.
 """
 
-import math
-
 from engine.kernel import codes
 from engine.kernel.orders import (
     OPEN,
@@ -13,8 +11,10 @@ from engine.kernel.orders import (
     ask_replace,
     cancel_all,
     cancel_targets,
+    count_working,
     drop,
     find,
+    recommit,
     send,
 )
 from engine.kernel.positions import apply_fill
@@ -27,8 +27,8 @@ from engine.kernel.records import (
     positions,
     signals,
 )
-from engine.kernel.risk import check, flattening, refuse
-from engine.kernel.signals import order_of, reserve, to_lots, to_tick
+from engine.kernel.risk import check, flattening, over, refuse
+from engine.kernel.signals import TOO_MANY, order_of, reserve, to_lots, to_tick
 
 
 def void(k: Kernel, q: Signal) -> None:
@@ -89,11 +89,11 @@ def resolve_target(k: Kernel, q: Signal) -> None:
     """Turn a target into the market order that is still missing."""
     p = positions(k, q.strategy * k.instruments + q.instrument)
     p.signal = 0
-    if not abs(q.qty) < math.inf:
+    lots = wanted(k, q)
+    if q.qty != q.qty or abs(lots) >= TOO_MANY:
         k.check_value = q.qty
         refuse(k, q.strategy, q.instrument, 0, 0, 0.0, codes.BAD_ORDER)
         return
-    lots = wanted(k, q)
     delta = lots - p.qty - p.pending
     if p.pending != 0 and delta != 0 and (p.pending > 0) != (delta > 0):
         cancel_targets(k, q.strategy, q.instrument)
@@ -110,7 +110,7 @@ def resolve_order(k: Kernel, q: Signal) -> None:
         refuse(k, q.strategy, q.instrument, 0, lots * q.side, q.price, codes.OPEN_ORDERS)
         return
     o = order_of(k, q)
-    o.qty = max(lots, 0)
+    o.qty = lots if 0 < lots < TOO_MANY else 0
     o.side = q.side
     o.type = q.type
     o.tif = q.tif
@@ -138,12 +138,30 @@ def resolve_other(k: Kernel, q: Signal) -> None:
         resolve_replace(k, q, o)
 
 
+def check_replace(k: Kernel, o: OpenOrder, trial: OpenOrder, lots: int) -> int:
+    """The verdict on an open order's new shape: the order is taken out of the counts while `trial` stands for it."""
+    if over(k, lots * instruments(k, o.instrument).lot, k.limits.order_qty):
+        return codes.ORDER_QTY
+    left = o.qty - o.filled
+    count_working(k, o, -left)
+    k.opened -= 1
+    state = o.state
+    o.state = codes.FREE
+    recommit(k, o.instrument)
+    reason = check(k, trial)
+    o.state = state
+    k.opened += 1
+    count_working(k, o, left)
+    recommit(k, o.instrument)
+    return reason
+
+
 def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     """Check the new shape of an open order as if it were new, on a reserved slot, then ask the venue."""
     i = instruments(k, o.instrument)
     lots = to_lots(q.qty, i.lot)
     trial_id = reserve(k)
-    if trial_id == 0 or lots <= o.filled:
+    if trial_id == 0 or not o.filled < lots < TOO_MANY:
         refuse(
             k,
             q.strategy,
@@ -159,7 +177,7 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     price = to_tick(q.price, i.tick, o.side) if q.price > 0.0 else o.price
     stop = to_tick(q.stop, i.tick, -o.side) if q.stop > 0.0 else o.stop
     trial = find(k, trial_id)
-    trial.qty = max(lots - o.qty, 1)
+    trial.qty = lots - o.filled
     trial.side = o.side
     trial.type = o.type
     trial.tif = o.tif
@@ -168,12 +186,14 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     trial.instrument = o.instrument
     trial.strategy = o.strategy
     trial.mask = o.mask
-    reason = check(k, trial)
+    reason = codes.UNKNOWN_ORDER  # a change is under way already
+    if o.state == codes.WORKING or o.state == codes.SENT:
+        reason = check_replace(k, o, trial, lots)
     drop(k, trial)
     if reason != codes.OK:
         refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, reason)
-    elif k.trading == codes.LIVE and not ask_replace(k, o, lots, price, stop):
-        refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, codes.UNKNOWN_ORDER)
+    elif k.trading == codes.LIVE:
+        ask_replace(k, o, lots, price, stop)
 
 
 def reduces(k: Kernel, q: Signal) -> bool:
@@ -200,21 +220,34 @@ def resolve_one(k: Kernel, q: Signal) -> None:
     q.kind = 0
 
 
+def crosses(k: Kernel, q: Signal) -> bool:
+    """Whether a signal is a sound target for an instrument that may be traded now."""
+    i, m = instruments(k, q.instrument), markets(k, q.instrument)
+    if (
+        (q.kind != codes.SIGNAL_TARGET and q.kind != codes.SIGNAL_WEIGHT)
+        or not i.allowed
+        or i.blocked
+        or not m.mark > 0.0
+    ):
+        return False
+    return k.ts - m.ts <= k.limits.stale_ns and q.qty == q.qty and abs(wanted(k, q)) < TOO_MANY
+
+
 def net_targets(k: Kernel) -> None:
     """Cross opposing target changes of different strategies at the last price, without the venue."""
     for a in range(k.signals):
         qa = signals(k, a)
-        if qa.kind != codes.SIGNAL_TARGET and qa.kind != codes.SIGNAL_WEIGHT:
+        if not crosses(k, qa):
             continue
         m = markets(k, qa.instrument)
         pa = positions(k, qa.strategy * k.instruments + qa.instrument)
         for b in range(a + 1, k.signals):
             qb = signals(k, b)
-            if (qb.kind == codes.SIGNAL_TARGET or qb.kind == codes.SIGNAL_WEIGHT) and qb.instrument == qa.instrument:
+            if qb.instrument == qa.instrument and crosses(k, qb):
                 pb = positions(k, qb.strategy * k.instruments + qb.instrument)
                 da = wanted(k, qa) - pa.qty - pa.pending
                 db = wanted(k, qb) - pb.qty - pb.pending
-                if m.mark > 0.0 and da * db < 0:
+                if da * db < 0:
                     crossed = min(abs(da), abs(db))
                     apply_fill(k, qa.instrument, qa.strategy, crossed if da > 0 else -crossed, m.mark, 0.0)
                     apply_fill(k, qb.instrument, qb.strategy, crossed if db > 0 else -crossed, m.mark, 0.0)
@@ -228,10 +261,11 @@ def resolve(k: Kernel) -> None:
             void(k, signals(k, row))
         k.signals = 0
         return
-    if k.limits.netting and n > 1:
+    if k.limits.netting and n > 1 and k.trading == codes.LIVE and not k.killed:
         net_targets(k)
     if n == 1:
-        resolve_one(k, signals(k, 0))
+        if signals(k, 0).kind != 0:
+            resolve_one(k, signals(k, 0))
     else:
         below = 128
         while True:

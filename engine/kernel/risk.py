@@ -107,6 +107,10 @@ def check_market(k: Kernel, o: OpenOrder) -> int:
         return codes.STALE_MARKET
     if o.qty <= 0 or not (o.price >= 0.0 and o.stop >= 0.0 and o.price < math.inf and o.stop < math.inf):
         return codes.BAD_ORDER
+    if (o.price == 0.0 and (o.type == codes.LIMIT or o.type == codes.STOP_LIMIT)) or (
+        o.stop == 0.0 and o.type == codes.STOP
+    ):
+        return codes.BAD_ORDER  # less than a tick: nothing is left of the price
     if o.tif < codes.GTC or o.tif > codes.GTD or (o.mask & codes.POST_ONLY and o.type != codes.LIMIT):
         return codes.BAD_ORDER
     if o.price > 0.0 and over(k, abs(o.price / m.mark - 1.0), k.limits.collar):
@@ -187,12 +191,14 @@ def watch_losses(k: Kernel) -> None:
     if equity > k.peak:
         k.peak = equity
         set_floor(k)
-    elif equity < k.floor - SLACK * abs(k.floor) and not k.breached:
-        drawn = equity < k.peak * (1.0 - k.limits.drawdown) * (1.0 - SLACK)
-        k.breached = codes.DRAWDOWN if drawn else codes.DAILY_LOSS
-        k.check_value = equity
-        k.check_limit = k.floor
-        refuse(k, 0, 0, 0, 0, 0.0, k.breached)
+    elif equity < k.floor - SLACK * abs(k.floor) and k.breached != codes.DRAWDOWN:
+        least = k.peak * (1.0 - k.limits.drawdown)
+        drawn = equity < least - SLACK * abs(least)
+        if drawn or not k.breached:  # a drawdown is news even on a day that has lost too much already
+            k.breached = codes.DRAWDOWN if drawn else codes.DAILY_LOSS
+            k.check_value = equity
+            k.check_limit = least if drawn else k.floor
+            refuse(k, 0, 0, 0, 0, 0.0, k.breached)
 
 
 def new_day(k: Kernel) -> None:

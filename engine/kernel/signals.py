@@ -28,7 +28,7 @@ def reserve(k: Kernel) -> int:
         if o.state == codes.FREE or o.state >= codes.DONE_FILLED:
             o.state = codes.RESERVED
             o.id = (k.session << 40) | counter
-            o.ts = k.ts
+            o.asked = 0
             o.filled = 0
             return o.id
     return 0
@@ -231,10 +231,12 @@ def queue_order(k: Kernel, ctx: Ctx, side: int, qty: float, limit: float, stop: 
 
 
 def to_lots(qty: float, lot: float) -> int:
-    """Whole lots in a quantity of units, towards zero; 0 for what is not a number, -1 never comes of it."""
+    """Whole lots in a quantity of units, towards zero; 0 for what is not a number, TOO_MANY for what is beyond."""
     exact = qty / lot
-    if not abs(exact) < TOO_MANY:
+    if exact != exact:
         return 0
+    if abs(exact) >= TOO_MANY:
+        return int(TOO_MANY) if exact > 0.0 else -int(TOO_MANY)
     lots = int(math.floor(abs(exact) + 1e-6))
     return lots if exact > 0.0 else -lots
 
@@ -242,6 +244,8 @@ def to_lots(qty: float, lot: float) -> int:
 def to_tick(price: float, tick: float, side: int) -> float:
     """The price on the tick grid that is no worse for us than asked: down for a buy, up for a sale."""
     steps = price / tick
+    if not steps < TOO_MANY:
+        return price  # beyond any grid; risk judges it
     near = math.floor(steps + 0.5)
     if abs(steps - near) < 1e-6:
         return near * tick

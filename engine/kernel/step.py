@@ -43,7 +43,9 @@ def absorb_report(k: Kernel, ev: Event) -> int:
         if ev.exec_id <= k.last_exec:
             return -1  # seen before
         k.last_exec = ev.exec_id
-    if ev.code == codes.FILL:
+    if ev.code == codes.FILL and ev.qty * o.side <= 0:
+        k.unknown_reports += 1  # no fill, or one on the other side
+    elif ev.code == codes.FILL:
         k.fills += 1
         apply_fill(k, o.instrument, o.strategy, ev.qty, ev.price, ev.fee)
         filled(k, o, abs(ev.qty))
@@ -110,8 +112,11 @@ def absorb(k: Kernel, ev: Event) -> int:
     elif kind == codes.FUNDING:
         apply_cash(k, i, -ev.amount * m.mark * instruments(k, i).multiplier)
     elif kind == codes.CORRECTION:
-        correct(k, i, ev.order_id, ev.qty, ev.price)
-        recommit(k, i)
+        if 0 <= ev.order_id < k.strategies and ev.qty != 0:
+            correct(k, i, ev.order_id, ev.qty, ev.price)
+            recommit(k, i)
+        else:
+            k.unknown_reports += 1
     return -2
 
 

@@ -120,7 +120,11 @@ def start(lp: Loop, k: Kernel, ctx: Ctx) -> None:
     lp.started = 1
     for s in range(k.strategies):
         if slots(k, s).active & (1 << codes.START):
-            dispatch(k, ctx, event_at(lp.tape), codes.START, 0, s)
+            instances = slots(k, s).instances
+            for i in range(k.instruments):  # each instance once, under its instrument
+                if instances > 0 and routes(k, s * k.instruments + i).index >= 0:
+                    instances -= 1
+                    dispatch(k, ctx, event_at(lp.tape), codes.START, i, s)
     if k.signals:
         resolve(k)
 
@@ -136,15 +140,16 @@ def run(address: int) -> None:
     faults = k.faulted
     if not lp.started and length > 0:
         start(lp, k, ctx)
+    tape, final, full = lp.tape, lp.final, not room(lp, k, v)
     while at < length:
-        prefetch(lp.tape + (at + AHEAD) * EVENT_BYTES)
-        ts = event_at(lp.tape + at * EVENT_BYTES).ts
+        prefetch(tape + (at + AHEAD) * EVENT_BYTES)
+        ts = event_at(tape + at * EVENT_BYTES).ts
         end = at + 1
-        while end < length and event_at(lp.tape + end * EVENT_BYTES).ts == ts:
+        while end < length and event_at(tape + end * EVENT_BYTES).ts == ts:
             end += 1
-        if end == length and not lp.final:
+        if end == length and not final:
             break  # more events of this timestamp may follow in the next chunk
-        if not room(lp, k, v):
+        if full or lp.curve_n >= lp.curve_cap:
             lp.status = codes.DRAIN
             break
         if v.opened:
@@ -152,15 +157,18 @@ def run(address: int) -> None:
             match_slice(lp, v, at, end)
             if lp.reports_n != first or k.orders_out:
                 deliver(lp, k, ctx, v, first)
+                full = not room(lp, k, v)
         for i in range(at, end):
-            ev = event_at(lp.tape + i * EVENT_BYTES)
+            ev = event_at(tape + i * EVENT_BYTES)
             absorb(v, ev)
             step(k, ctx, ev)
-        close_slice(k, ctx, event_at(lp.tape + (end - 1) * EVENT_BYTES))
+        close_slice(k, ctx, event_at(tape + (end - 1) * EVENT_BYTES))
         if k.orders_out:
             deliver(lp, k, ctx, v, lp.reports_n)
+            full = not room(lp, k, v)
         if k.refusals_out:
             flush_refusals(lp, k)
+            full = not room(lp, k, v)
         sample(lp, k)
         begin, at = at, end
         if k.halt != codes.RUNNING:

@@ -54,25 +54,21 @@ def fill(lp: Loop, v: Venue, row: int, ts: int, price: float, maker: bool) -> bo
     """Fill an order at a price, as far as reduce-only, the participation cap and margin allow; False when it is gone."""
     o = venue_orders(v, row)
     m = venue_markets(v, o.instrument)
-    lots = o.left
+    room = o.left
     if o.mask & codes.REDUCE_ONLY:
-        room = -m.net if o.side > 0 else m.net
-        if room < lots:
-            lots = max(room, 0)
-            o.qty -= o.left - lots
-            o.left = lots
-            if lots == 0:
-                report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.REDUCE_ONLY_SIDE))
-                remove(v, row)
-                return False
-    if o.tif == codes.FOK and lots > m.budget:
+        room = min(room, -m.net if o.side > 0 else m.net)
+    if room <= 0:
+        report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.REDUCE_ONLY_SIDE))
+        remove(v, row)
+        return False
+    if o.tif == codes.FOK and room > m.budget:
         report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.NO_LIQUIDITY))
         remove(v, row)
         return False
-    lots = min(lots, m.budget)
+    lots = min(room, m.budget)
     if lots <= 0:
         return True
-    if not maker:
+    if not maker and o.type != codes.LIMIT:
         price += price * v.slippage_bps * 1e-4 * o.side
         if o.type == codes.STOP_LIMIT:
             price = min(price, o.price) if o.side > 0 else max(price, o.price)
@@ -86,19 +82,22 @@ def fill(lp: Loop, v: Venue, row: int, ts: int, price: float, maker: bool) -> bo
     v.cash -= lots * o.side * price * m.unit + fee
     o.left -= lots
     report(lp, v, o, codes.FILL, ts, lots * o.side, price, fee)
-    if o.left == 0:
-        remove(v, row)
-        return False
-    return True
+    if lots == room < o.left:  # nothing is left to reduce
+        report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.REDUCE_ONLY_SIDE))
+    elif o.left > 0:
+        return True
+    remove(v, row)
+    return False
 
 
 def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
     """The first price of the bar meets one order."""
     o = venue_orders(v, row)
-    price, alive = bar.open, True
+    price, alive, resting = bar.open, True, not o.fresh
     if o.type == codes.STOP or o.type == codes.STOP_LIMIT:
         if not o.triggered and (price - o.stop) * o.side >= 0.0:
-            o.triggered = 1
+            o.triggered = 2 if o.type == codes.STOP_LIMIT else 1  # at the open: it rests through the bar
+            resting = False
     if o.type == codes.MARKET or (o.type == codes.STOP and o.triggered):
         alive = fill(lp, v, row, ts, price, False)
     elif (o.type == codes.LIMIT or o.triggered) and (o.price - price) * o.side >= 0.0:
@@ -106,7 +105,7 @@ def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
             report(lp, v, o, codes.REJECT, ts, 0, price, float(codes.POST_ONLY_CROSS))
             remove(v, row)
             return
-        alive = fill(lp, v, row, ts, price, o.type == codes.LIMIT and not o.fresh)
+        alive = fill(lp, v, row, ts, price, resting)
     if alive and (o.tif == codes.IOC or o.tif == codes.FOK):
         report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.NO_LIQUIDITY))
         remove(v, row)
@@ -151,7 +150,9 @@ def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
     m.budget = UNLIMITED
     i = venue_instruments(v, bar.instrument)
     if v.participation > 0.0:
-        m.budget = int(math.floor(bar.volume * v.participation / i.lot + 1e-9)) if bar.volume > 0.0 else 0
+        share = bar.volume * v.participation / i.lot + 1e-9
+        if share < MOST:
+            m.budget = int(math.floor(share))
     ts = open_time(v, bar)
     day = (ts - i.day_offset_ns) // DAY_NS
     row = m.head
@@ -202,7 +203,7 @@ def match_inside(lp: Loop, v: Venue, bar: Event) -> None:
 
 
 def split(lp: Loop, v: Venue, ev: Event) -> None:
-    """A split: the account's position scales, open orders on the old price are cancelled."""
+    """A split cancels open orders at the old price; the position scales when the venue absorbs the event."""
     m = venue_markets(v, ev.instrument)
     row = m.head
     while row >= 0:
@@ -213,13 +214,22 @@ def split(lp: Loop, v: Venue, ev: Event) -> None:
         row = following
 
 
+def closes(lp: Loop, ev: Event, begin: int, end: int) -> bool:
+    """Whether a bar of the event's instrument closes before it at the same time: that bar is still of the old price."""
+    for at in range(begin, end):
+        other = event_at(lp.tape + at * EVENT_BYTES)
+        if other.kind == codes.BAR and other.instrument == ev.instrument:
+            return True
+    return False
+
+
 def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
     """All bars of one timestamp: the three passes."""
     for at in range(begin, end):
         ev = event_at(lp.tape + at * EVENT_BYTES)
         if ev.kind == codes.BAR:
             begin_bar(lp, v, ev)
-        elif ev.kind == codes.SPLIT:
+        elif ev.kind == codes.SPLIT and not closes(lp, ev, begin, at):
             split(lp, v, ev)
     for reducing in range(1, -1, -1):
         for at in range(begin, end):
@@ -230,3 +240,7 @@ def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
         ev = event_at(lp.tape + at * EVENT_BYTES)
         if ev.kind == codes.BAR and venue_markets(v, ev.instrument).head >= 0:
             match_inside(lp, v, ev)
+    for at in range(begin, end):
+        ev = event_at(lp.tape + at * EVENT_BYTES)
+        if ev.kind == codes.SPLIT:
+            split(lp, v, ev)

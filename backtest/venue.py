@@ -42,11 +42,15 @@ def report(lp: Loop, v: Venue, o: VenueOrder, code: int, ts: int, lots: int, pri
 
 def reject_new(lp: Loop, v: Venue, order: Order, reason: int) -> None:
     """Reject an order or a request that the venue does not hold; the reason travels in `fee`."""
+    if lp.reports_n >= lp.reports_cap:
+        lp.dropped += 1
+        return
+    v.ts = max(order.ts, v.ts)  # an order that a report caused is as old as that report
     ev: Event = event_at(lp.reports + lp.reports_n * EVENT_BYTES)
     lp.reports_n += 1
     v.next_exec += 1
-    ev.ts = order.ts
-    ev.recv = order.ts
+    ev.ts = v.ts
+    ev.recv = v.ts
     ev.kind = codes.REPORT
     ev.code = codes.REJECT if order.action == codes.NEW else codes.CANCEL_REJECT
     ev.source = 0
@@ -171,6 +175,8 @@ def absorb_action(v: Venue, ev: Event) -> None:
     m = venue_markets(v, ev.instrument)
     if ev.kind == codes.DIVIDEND:
         v.cash += m.net * venue_instruments(v, ev.instrument).lot * ev.amount
+    elif ev.kind == codes.FUNDING:
+        v.cash -= m.net * m.unit * m.last * ev.amount
     elif ev.kind == codes.SPLIT:
         exact = m.net * ev.amount
         whole = int(math.floor(abs(exact) + 1e-9))

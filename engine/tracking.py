@@ -171,7 +171,7 @@ def _log(request: Mapping[str, Any], client: Any = None) -> TrackedRun:
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
-    path = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    path = f"#/experiments/{experiment_id}/runs/{run_id}"
     return TrackedRun(run_id, experiment_id, uri, f"{uri.rstrip('/')}/{path}" if uri.startswith("http") else path)
 
 
@@ -198,9 +198,9 @@ def _fill(client: Any, run_id: str, request: Mapping[str, Any]) -> None:
         rows, few = slice(i * 900, (i + 1) * 900), slice(i * 100, (i + 1) * 100)
         client.log_batch(run_id, metrics=figures[rows], params=params[few], tags=tags[few])
     name, digest = request["dataset"]
-    # The store takes 36 characters of a digest; the whole of it is in the source.
+    # The store takes 36 characters of a digest and the UI shows them all; the whole of it is in the source.
     source = json.dumps({"uri": name, "digest": digest})
-    dataset = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
+    dataset = Dataset(name=name, digest=digest[:16], source_type="local", source=source)
     client.log_inputs(run_id, [DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", "backtest")])])
     if request["artifacts"]:
         if not Path(request["artifacts"]).is_dir():  # MLflow would log nothing and say nothing
@@ -294,9 +294,10 @@ def ui(port: int = 5000, tracking_uri: str | None = None) -> int:
     process = subprocess.Popen(command, env={**SETTINGS, **os.environ})
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        process.wait(timeout=30)
-        return 0
+    except KeyboardInterrupt:  # the server has got it too
+        return process.wait(timeout=30) and 0
+    finally:
+        process.terminate()
 
 
 if __name__ == "__main__":

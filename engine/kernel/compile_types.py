@@ -121,6 +121,7 @@ def table_intrinsic(base: type[Record], field: str, record: type[Record]) -> Any
             word = ir.IntType(64)
             start = builder.ptrtoint(args[0], word)
             offset = builder.load(builder.inttoptr(builder.add(start, word(where)), word.as_pointer()))
+            offset.set_metadata("invariant.load", builder.module.add_metadata([]))  # tables never move
             position = context.cast(builder, args[1], signature.args[1], types.int64)
             return _cast(
                 context, builder, builder.add(builder.add(start, offset), builder.mul(position, word(stride))), result

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import tracking
+from engine import tracking, tracking_view
 from engine.errors import TrackingError
 
 # Tracking contains the warnings of MLflow, but the client that reads back is MLflow's own.
@@ -48,7 +48,7 @@ def test_a_run_reads_back(tracked: Any) -> None:
     assert run.data.tags["who"] == "test"
     assert "| Sharpe ratio |" in run.data.tags["mlflow.note.content"]
     (dataset,) = run.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("made-up", "d" * 36)
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("made-up", "d" * 16)
     assert json.loads(dataset.dataset.source)["digest"] == "d" * 64
     assert made.tracking_uri == uri
     assert made.url.endswith(made.run_id)
@@ -79,6 +79,23 @@ def test_runs_of_one_experiment_compare(tracked: Any) -> None:
     found = client.search_runs([experiment.experiment_id], order_by=["metrics.sharpe DESC"])
     assert len(found) == 2
     assert found[0].data.metrics.keys() == found[1].data.metrics.keys()
+
+
+def test_the_ui_opens_with_what_people_compare(tracked: Any) -> None:
+    client, runs, _ = tracked
+    text = client.get_experiment(runs[0][1].experiment_id).tags[tracking_view.TAG]
+    view = json.loads(text)
+    assert view["selectedColumns"][:3] == ["params.`fast`", "params.`slow`", "metrics.`total_return`"]
+    known = client.get_run(runs[0][1].run_id).data.metrics
+    assert {chart["metricKey"] for chart in view["compareRunCharts"]} | set(tracking_view.COLUMNS) <= set(known)
+    sections = {section["uuid"] for section in view["compareRunSections"]}
+    assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} <= sections
+    # Another strategy adds its columns, and however many there are, the tag fits.
+    other = tracking_view.view(["window", "fast"], text)
+    assert json.loads(other)["selectedColumns"][:3] == ["params.`fast`", "params.`slow`", "params.`window`"]
+    many = tracking_view.view([f"parameter_number_{i}" for i in range(500)], text)
+    assert len(many) <= tracking_view.LONGEST
+    assert json.loads(many)["selectedColumns"][0] == "params.`fast`"
 
 
 def test_helper_logs_the_same(tracked: Any, crossing: Any) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import frames
-from backtest.figures import flat, label_of, note, strategies_of, table
+from backtest.figures import LABELS, flat, label_of, note, strategies_of, table
 from backtest.history import History, buy_and_hold, scan
 from backtest.metrics import Floats, Ints, Periods, curve_metrics, period_ends, periodic
 from backtest.trades import Fills, Trades, round_trips, trade_metrics, whole_lots
@@ -117,7 +117,8 @@ class Result:
         found = curve_metrics(ts, equity, gross, self.start_equity, traded, held)
         found |= trade_metrics(self.trips, float(fills.fee.sum()))
         counts = {"fills": fills.ts, "orders": self.raw["orders"], "refusals": self.raw["refusals"]}
-        return found | {key: float(len(rows)) for key, rows in counts.items()}
+        found |= {key: float(len(rows)) for key, rows in counts.items()}
+        return {key: found[key] for key in LABELS}  # in the order in which people read them
 
     # Frames.
 

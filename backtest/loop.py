@@ -12,7 +12,7 @@ from backtest.venue import EVENT_BYTES, absorb, accept
 from engine.kernel import codes
 from engine.kernel.events import event_at
 from engine.kernel.primitives import Pointer, hot, prefetch
-from engine.kernel.records import Curve, Kernel, Order, Refusal, kernel_at, outbox, refusals, slots
+from engine.kernel.records import Curve, Kernel, Order, Refusal, kernel_at, outbox, refusals, routes, slots
 from engine.kernel.signals import Ctx
 from engine.kernel.step import close_slice, dispatch, resolve, step
 

@@ -82,10 +82,10 @@ def fill(lp: Loop, v: Venue, row: int, ts: int, price: float, maker: bool) -> bo
     v.cash -= lots * o.side * price * m.unit + fee
     o.left -= lots
     report(lp, v, o, codes.FILL, ts, lots * o.side, price, fee)
-    if lots == room < o.left:  # nothing is left to reduce
-        report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.REDUCE_ONLY_SIDE))
-    elif o.left > 0:
-        return True
+    if o.left > 0:
+        if lots < room:
+            return True
+        report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.REDUCE_ONLY_SIDE))  # nothing is left to reduce
     remove(v, row)
     return False
 
@@ -151,8 +151,8 @@ def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
     i = venue_instruments(v, bar.instrument)
     if v.participation > 0.0:
         share = bar.volume * v.participation / i.lot + 1e-9
-        if share < MOST:
-            m.budget = int(math.floor(share))
+        if not share >= UNLIMITED:
+            m.budget = int(math.floor(share)) if share > 0.0 else 0
     ts = open_time(v, bar)
     day = (ts - i.day_offset_ns) // DAY_NS
     row = m.head

@@ -116,22 +116,20 @@ class Ui(Settings):
 
 def run_backtest(settings: Backtest, dump: Dump) -> int:
     """Run, print, write, track; 3 when only the tracking failed."""
-    from backtest import backtest
+    from backtest import prepare
 
-    strategy = settings.made()
-    with _helper(settings) as helper:
-        result = backtest(
-            strategy, settings.data.source, instruments=settings.instruments, start=settings.start, end=settings.end,
-            cash=settings.cash, risk=settings.risk, venue=settings.venue, on_fault=settings.on_fault,
-            name=settings.name, open_options=settings.data.options(),
-        )  # fmt: skip
+    prepared = prepare(
+        settings.made(), settings.data.source, instruments=settings.instruments, start=settings.start,
+        end=settings.end, cash=settings.cash, risk=settings.risk, venue=settings.venue, on_fault=settings.on_fault,
+        name=settings.name, open_options=settings.data.options(),
+    )  # fmt: skip
+    with _helper(settings) as helper:  # not before all settings have proved right: it takes seconds to end
+        result = prepared.run()
         print(result.summary(), flush=True)
         where = _write(result, settings, dump) if settings.report else None
         if where:
-            print(f"\nReport   {where / 'report.html'}")
-        if not settings.track:
-            return 0
-        return _track(result, settings, where, helper)
+            print(f"\nReport   {where / 'report.html'}", flush=True)
+        return _track(result, settings, where, helper) if settings.track else 0
 
 
 def _helper(settings: Backtest) -> Any:
@@ -149,7 +147,8 @@ def _write(result: Any, settings: Backtest, dump: Dump) -> Path:
 
     root = Path(settings.output)
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in settings.name or result.config["name"])
-    first = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
+    now = datetime.now(UTC)  # to the millisecond: runs may start together
+    first = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z-{name}"
     where = next(p for n in range(1, sys.maxsize) if not (p := root / (first + (f"-{n}" if n > 1 else ""))).exists())
     with atomic_dir(where) as part:
         result.save(part)
@@ -160,6 +159,8 @@ def _write(result: Any, settings: Backtest, dump: Dump) -> Path:
 
 
 def _track(result: Any, settings: Backtest, where: Path | None, helper: Any) -> int:
+    if sys.stderr.isatty():
+        print("Tracking the run; MLflow takes a few seconds ...", file=sys.stderr, flush=True)
     try:
         run = result.track(experiment=settings.tracking.experiment, name=settings.name,
                            tracking_uri=settings.tracking.uri, artifacts_dir=where, helper=helper)  # fmt: skip
@@ -167,8 +168,8 @@ def _track(result: Any, settings: Backtest, where: Path | None, helper: Any) -> 
         kept = f"The results are complete in {where}." if where else "Run it with report=true to keep its results."
         print(f"\nNot tracked: {error}\n{kept} The same command tracks it once the tracker answers.", file=sys.stderr)
         return 3
-    print(f"Tracked  run {run.run_id} in experiment {settings.tracking.experiment}; open it with: "
-          + (run.url if run.url.startswith("http") else f"make ui (or tandem mode=ui), then {run.url}"))  # fmt: skip
+    print(f"Tracked  run {run.run_id[:8]} in experiment {settings.tracking.experiment}; open it with "
+          + (run.url if run.url.startswith("http") else "make ui (or tandem mode=ui)"))  # fmt: skip
     return 0
 
 

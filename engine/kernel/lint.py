@@ -276,5 +276,6 @@ def absent(owner: type[Record], name: str) -> str:
 
 def near(name: str, known: Iterable[str]) -> str:
     """A question about the nearest known name, or nothing."""
-    found = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean {found[0]}?" if found else ""
+    spelled = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), list(spelled), 1)
+    return f" Did you mean {spelled[found[0]]}?" if found else ""

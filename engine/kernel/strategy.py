@@ -88,6 +88,13 @@ class Strategy(Record):
                 raise StrategyError(
                     f"{declared_at(cls)}{cls.__qualname__}.{name}: a parameter needs a type; write `{name}: float = param(...)`."
                 )
+        for name, value in vars(cls).items():
+            declared = name in cls.fields or (name in _hints(cls) and "ClassVar" not in str(_hints(cls)[name]))
+            if declared and not name.startswith("_") and isinstance(value, int | float | list | dict | set | str | tuple):
+                raise StrategyError(
+                    f"{declared_at(cls)}{cls.__qualname__}.{name} = {value!r}: state starts as zero. For a parameter write "
+                    f"`{name}: {type(value).__name__} = param({value!r})`; to start state elsewhere set it in on_start."
+                )
         super().__init_subclass__(**kwargs)
         for name, value in vars(cls).items():
             if name.startswith("on_") and name not in HANDLERS:
@@ -96,15 +103,9 @@ class Strategy(Record):
                 raise StrategyError(
                     f"{declared_at(cls)}{cls.__qualname__}.{name} is not a handler; there are {', '.join(HANDLERS)}.{hint}"
                 )
-            if isinstance(value, int | float | list | dict) and not name.startswith("_") and name in _hints(cls):
-                raise StrategyError(
-                    f"{declared_at(cls)}{cls.__qualname__}.{name} = {value!r}: state starts as zero. For a parameter write "
-                    f"`{name}: {type(value).__name__} = param({value!r})`; to start state elsewhere set it in on_start."
-                )
         cls.handlers = {n: getattr(cls, n) for n in HANDLERS if isinstance(getattr(cls, n, None), FunctionType)}
         for name, function in cls.handlers.items():
-            wanted = 2 if name == "on_start" and function.__code__.co_argcount == 2 else 3
-            if function.__code__.co_argcount != wanted or function.__code__.co_flags & 0x0C:
+            if function.__code__.co_argcount != 3 or function.__code__.co_flags & 0x0C:
                 raise StrategyError(
                     f"{declared_at(cls)}{cls.__qualname__}.{name} must be `def {name}(self, {name[3:]}, ctx)`."
                 )

@@ -42,6 +42,12 @@ def scan(events: Events, instruments: int, grid: Ints) -> History:
         rows: Any = slice(None) if bars.all() else bars
         instrument, close = chunk["instrument"][rows], chunk["close"][rows]
         ends = np.searchsorted(chunk["ts"], grid, "right")  # rows of the chunk up to each time of the grid
+        if instruments == 1 and bars.all():  # the usual long tape needs no scatter
+            known = ends > 0
+            closes[:-1][known, 0] = close[ends[known] - 1]
+            first = np.where(np.isnan(first), close[:1], first)
+            last[:] = close[-1]
+            continue
         period = np.repeat(np.arange(len(grid) + 1), np.diff(ends, prepend=0, append=len(chunk)))[rows]
         closes[period, instrument] = close  # of equal indices numpy keeps the last, which is the latest
         opening = np.full(instruments, NAN)

@@ -181,3 +181,18 @@ def test_short_runs(book: Any, rows: int, tmp_path: Path) -> None:
     assert result.image(tmp_path / "report.png").stat().st_size > 5_000
     assert result.save(tmp_path / "saved").is_dir()
     assert result.plot().data
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_one_instrument_is_read_like_many(book: Any, monkeypatch: pytest.MonkeyPatch, gap: bool) -> None:
+    import backtest.history as history
+
+    closes = book["walk"](60, 1)
+    tape = book["tape"](closes, actions=[(30, 0, 12, 0.5)] if gap else [])
+    grid = book["first"] + np.arange(-2, 70, 5) * 86_400_000_000_000
+    expected = [closes[min(i, 59), 0] if i >= 0 else math.nan for i in range(-2, 70, 5)]
+    for chunk in (7, 1 << 20):
+        monkeypatch.setattr(history, "CHUNK", chunk)
+        found = history.scan(tape.events, 1, grid)
+        np.testing.assert_array_equal(found.closes[:, 0], expected)
+        assert (found.first[0], found.last[0]) == (closes[0, 0], closes[-1, 0])

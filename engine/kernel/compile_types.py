@@ -56,6 +56,7 @@ def record_type(record: type[Record]) -> Any:
     """The numba type of a record, with its methods and properties."""
     if record not in _types:
         members = [(f.name, _member(f), f.offset) for f in record.fields.values()]
+        members = members or [("nothing", types.uint8, 0)]  # to numba a record of length 0 is no receiver of a method
         kind = _types[record] = _new_type(record.__name__, members, record.dtype.itemsize)
         for name, function in image.methods_of(record):
             _register(type(kind), record, name, function)

@@ -71,7 +71,7 @@ def remove(path: Path) -> None:
     """Remove a file or a tree; nothing there is fine."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif path.is_symlink() or path.exists():
         path.unlink(missing_ok=True)
 
 

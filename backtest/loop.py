@@ -137,6 +137,9 @@ def run(address: int) -> None:
     v = venue_at(lp.venue)
     at, length = lp.index, lp.length
     lp.status = 0
+    if k.halt != codes.RUNNING:  # what has halted stays so, however often it is asked to go on
+        lp.status = codes.HALTED
+        return
     faults = k.faulted
     if not lp.started and length > 0:
         start(lp, k, ctx)

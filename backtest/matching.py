@@ -51,7 +51,7 @@ def fee_of(v: Venue, instrument: int, lots: int, price: float, maker: bool) -> f
 
 
 def fill(lp: Loop, v: Venue, row: int, ts: int, price: float, maker: bool) -> bool:
-    """Fill an order at a price, as far as reduce-only, the participation cap and margin allow; False when it is gone."""
+    """Fill an order at a price, as far as reduce-only, participation cap and margin allow; False when it is gone."""
     o = venue_orders(v, row)
     m = venue_markets(v, o.instrument)
     room = o.left
@@ -152,7 +152,7 @@ def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
     if v.participation > 0.0:
         share = bar.volume * v.participation / i.lot + 1e-9
         if not share >= UNLIMITED:
-            m.budget = int(math.floor(share)) if share > 0.0 else 0
+            m.budget = math.floor(share) if share > 0.0 else 0
     ts = open_time(v, bar)
     day = (ts - i.day_offset_ns) // DAY_NS
     row = m.head

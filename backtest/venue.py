@@ -1,4 +1,6 @@
-"""The simulated venue: orders in, execution reports out. Holding, acknowledging, cancelling; matching is in matching.py.
+"""The simulated venue: orders in, execution reports out.
+
+Holding, acknowledging, cancelling; matching is in matching.py.
 
 Law 1: the venue's state is one block of memory; it knows nothing of the kernel.
 Law 2: its clock never goes back, and every report has a number of its own.
@@ -162,7 +164,7 @@ def append(v: Venue, row: int) -> None:
 
 @hot
 def absorb(v: Venue, ev: Event) -> None:
-    """The venue's own view of a market event, after matching: last price, split and dividend of what the account holds."""
+    """The venue's own view of a market event, after matching: last price, and what happens to what is held."""
     if ev.kind == codes.BAR:
         venue_markets(v, ev.instrument).last = ev.close
     else:

@@ -47,8 +47,8 @@ def _positions(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> 
     net = machine.table("markets_at")["net"]
     if not np.array_equal(held.sum(axis=0), net):
         yield f"positions of the strategies add up to {held.sum(axis=0).tolist()}, the net positions are {net.tolist()}"
-    if k.limits.netting:
-        return  # internal crosses move positions between strategies without a report
+    if k.limits.netting or k.halt != codes.RUNNING:
+        return  # internal crosses have no report; what is halted no longer hears of fills
     summed = np.zeros_like(held)
     owners = _owners(outputs)
     for row in _fills(outputs):
@@ -68,7 +68,7 @@ def _account(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> It
     flows = fills["qty"] * fills["price"] * unit[fills["instrument"]]
     values = markets["net"] * markets["mark"] * unit
     scale = max(k.start_equity, float(np.abs(flows).sum()), float(np.abs(values).sum()))
-    if not np.isin(past["kind"], ACTIONS).any() and not k.limits.netting:
+    if k.halt == codes.RUNNING and not k.limits.netting and not np.isin(past["kind"], ACTIONS).any():
         yield from _near("cash", k.cash, k.start_equity - float(flows.sum()) - float(fills["fee"].sum()), scale)
     yield from _near("value of all positions", k.value, float(values.sum()), scale)
     yield from _near("gross exposure", k.gross, float(np.abs(values).sum()), scale)
@@ -114,12 +114,13 @@ def _orders(drive: Drive) -> Iterator[str]:
 
 def _venue(drive: Drive, k: Kernel) -> Iterator[str]:
     """The venue's account is the kernel's."""
-    v = drive.venue.header
-    markets = drive.venue.markets
+    if k.halt != codes.RUNNING:
+        return
+    v, held = drive.venue.header, drive.venue.markets["net"]
     net = drive.machine.table("markets_at")["net"]
-    if not np.array_equal(markets["net"], net):
-        yield f"the venue holds {markets['net'].tolist()} lots, the kernel {net.tolist()}"
-    if k.halt == codes.RUNNING and v.opened != k.opened:
+    if not np.array_equal(held, net):
+        yield f"the venue holds {held.tolist()} lots, the kernel {net.tolist()}"
+    if v.opened != k.opened:
         yield f"the venue holds {v.opened} orders, the kernel counts {k.opened}"
-    if k.halt == codes.RUNNING and not np.isin(drive.events["kind"], (codes.CORRECTION,)).any():
+    if not np.isin(drive.events["kind"], (codes.CORRECTION,)).any():
         yield from _near("cash of the venue", v.cash, k.cash, max(k.start_equity, k.turnover))

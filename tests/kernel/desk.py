@@ -35,8 +35,17 @@ class Scripted(Strategy):
 class Desk:
     """One kernel; `now` moves one second with each event unless told otherwise."""
 
-    def __init__(self, limits: dict[str, float] | None = None, *, breach: dict[int, int] | None = None, cash: float = 1e6,
-                 instruments: int = 2, strategies: int = 1, sizes: Sizes | None = None, **info: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        limits: dict[str, float] | None = None,
+        *,
+        breach: dict[int, int] | None = None,
+        cash: float = 1e6,
+        instruments: int = 2,
+        strategies: int = 1,
+        sizes: Sizes | None = None,
+        **info: Any,
+    ) -> None:
         rows = np.zeros(instruments, Instrument.dtype)
         for name, value in {
             "tick": 0.01,
@@ -98,13 +107,29 @@ class Desk:
         """Takes the refusals out: reasons only."""
         return [reason for reason, _, _ in self.refused()]
 
-    def report(self, order: dict[str, Any] | int, code: int, qty: int = 0, price: float = 100.0, fee: float = 0.0,
-               exec_id: int | None = None) -> None:  # fmt: skip
+    def report(
+        self,
+        order: dict[str, Any] | int,
+        code: int,
+        qty: int = 0,
+        price: float = 100.0,
+        fee: float = 0.0,
+        exec_id: int | None = None,
+    ) -> None:
         """The venue says something of an order; `exec_id` counts up by itself."""
         self.exec_id += 1
         known = isinstance(order, dict)
-        self.event(codes.REPORT, 0, code=code, order_id=order["id"] if known else order, qty=qty, price=price, fee=fee,
-                   instrument=order["instrument"] if known else 0, exec_id=self.exec_id if exec_id is None else exec_id)  # fmt: skip
+        self.event(
+            codes.REPORT,
+            0,
+            code=code,
+            order_id=order["id"] if known else order,
+            qty=qty,
+            price=price,
+            fee=fee,
+            instrument=order["instrument"] if known else 0,
+            exec_id=self.exec_id if exec_id is None else exec_id,
+        )
 
     def fill(self, order: dict[str, Any], qty: int | None = None, price: float = 100.0, fee: float = 0.0) -> None:
         """The venue fills an order, whole unless told otherwise."""

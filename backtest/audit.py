@@ -22,7 +22,12 @@ def audit(drive: Drive, outputs: Outputs) -> list[str]:
     """Every disagreement in words; empty when all is conserved. `outputs` is everything since the start of the run."""
     k = drive.machine.kernel
     past = drive.events[: drive.loop.index]
-    return [*_positions(drive, outputs, past), *_account(drive, outputs, past), *_orders(drive), *_venue(drive, k)]
+    return [
+        *_positions(drive, outputs, past),
+        *_account(drive, outputs, past),
+        *_orders(drive, outputs),
+        *_venue(drive, k),
+    ]
 
 
 def _near(problem: str, found: float, wanted: float, scale: float) -> Iterator[str]:
@@ -83,7 +88,7 @@ def _account(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> It
     yield from _near("cash + value against start + realised + unrealised - fees", k.cash + k.value, wanted, scale)
 
 
-def _orders(drive: Drive) -> Iterator[str]:
+def _orders(drive: Drive, outputs: Outputs) -> Iterator[str]:
     """The counts of open orders are what the order table says."""
     machine, k = drive.machine, drive.machine.kernel
     table = machine.table("open_at")
@@ -108,6 +113,8 @@ def _orders(drive: Drive) -> Iterator[str]:
     found = machine.table("positions_at")["pending"]
     if not np.array_equal(found, pending):
         yield f"pending lots are {found.tolist()}, the table says {pending.tolist()}"
+    if k.refused != len(outputs.refusals):
+        yield f"the kernel refused {k.refused} times, {len(outputs.refusals)} records of it came out"
     if np.any(table["state"] == codes.RESERVED):
         yield "an order slot stays reserved after the event that reserved it"
 

@@ -17,7 +17,7 @@ from engine.kernel.signals import Ctx
 from engine.kernel.step import close_slice, dispatch, resolve, step
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
-AHEAD = 24  # events between a prefetch and its use: about the latency of memory
+AHEAD = 48  # events between a prefetch and its use: about the latency of memory
 ROW = 64  # bytes of an order, a report, a refusal
 
 ctx_at = Pointer(Ctx)
@@ -129,6 +129,16 @@ def start(lp: Loop, k: Kernel, ctx: Ctx) -> None:
         resolve(k)
 
 
+@hot
+def slice_end(tape: int, at: int, length: int, ts: int) -> int:
+    """Where the timestamp that begins at `at` ends."""
+    end = at + 1
+    while end < length and event_at(tape + end * EVENT_BYTES).ts == ts:
+        prefetch(tape + (end + AHEAD) * EVENT_BYTES)
+        end += 1
+    return end
+
+
 def run(address: int) -> None:
     """Drive the tape from `index` on, until its end, a full buffer, a fault or a halt. `lp.status` says which."""
     lp = loop_at(address)
@@ -143,28 +153,30 @@ def run(address: int) -> None:
     faults = k.faulted
     if not lp.started and length > 0:
         start(lp, k, ctx)
-    tape, final, full = lp.tape, lp.final, not room(lp, k, v)
+    if at >= length:
+        return
+    tape, full = lp.tape, not room(lp, k, v)
+    last_ts = event_at(tape + (length - 1) * EVENT_BYTES).ts
     while at < length:
-        prefetch(tape + (at + AHEAD) * EVENT_BYTES)
         ts = event_at(tape + at * EVENT_BYTES).ts
-        end = at + 1
-        while end < length and event_at(tape + end * EVENT_BYTES).ts == ts:
-            end += 1
-        if end == length and not final:
+        if ts == last_ts and not lp.final:
             break  # more events of this timestamp may follow in the next chunk
         if full or lp.curve_n >= lp.curve_cap:
             lp.status = codes.DRAIN
             break
         if v.opened:
             first = lp.reports_n
-            match_slice(lp, v, at, end)
+            match_slice(lp, v, at, slice_end(tape, at, length, ts))
             if lp.reports_n != first or k.orders_out:
                 deliver(lp, k, ctx, v, first)
                 full = not room(lp, k, v)
-        for i in range(at, end):
-            ev = event_at(tape + i * EVENT_BYTES)
+        end = at
+        while end < length and event_at(tape + end * EVENT_BYTES).ts == ts:
+            prefetch(tape + (end + AHEAD) * EVENT_BYTES)
+            ev = event_at(tape + end * EVENT_BYTES)
             absorb(v, ev)
             step(k, ctx, ev)
+            end += 1
         close_slice(k, ctx, event_at(tape + (end - 1) * EVENT_BYTES))
         if k.orders_out:
             deliver(lp, k, ctx, v, lp.reports_n)

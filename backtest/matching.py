@@ -15,7 +15,7 @@ Every fill is explainable from the tape: an open, a stop price, or a limit price
 import math
 
 from backtest.records import Loop, Venue, VenueMarket, VenueOrder, venue_instruments, venue_markets, venue_orders
-from backtest.venue import remove, report
+from backtest.venue import hold, remove, report
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 
@@ -31,14 +31,8 @@ def affordable(v: Venue, o: VenueOrder, m: VenueMarket, lots: int, price: float,
         return True
     if v.leverage == math.inf:
         return True
-    equity, used = v.cash - fee, 0.0
-    for i in range(v.instruments):
-        other = venue_markets(v, i)
-        if other.net != 0 or i == o.instrument:
-            mark = price if i == o.instrument else other.last
-            held = after if i == o.instrument else other.net
-            equity += other.net * mark * other.unit
-            used += abs(held) * mark * other.unit * other.margin
+    equity = v.cash + v.value + m.net * (price - m.last) * m.unit - fee
+    used = v.used + (abs(after) * price - abs(m.net) * m.last) * m.unit * m.margin
     return used <= equity * v.leverage * (1.0 + 1e-9)
 
 
@@ -77,7 +71,7 @@ def fill(lp: Loop, v: Venue, row: int, ts: int, price: float, maker: bool) -> bo
         report(lp, v, o, codes.REJECT, ts, 0, price, float(codes.MARGIN))
         remove(v, row)
         return False
-    m.net += lots * o.side
+    hold(v, m, m.net + lots * o.side, price)
     m.budget -= lots
     v.cash -= lots * o.side * price * m.unit + fee
     o.left -= lots
@@ -223,24 +217,43 @@ def closes(lp: Loop, ev: Event, begin: int, end: int) -> bool:
     return False
 
 
-def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
-    """All bars of one timestamp: the three passes."""
+def begin_slice(lp: Loop, v: Venue, begin: int, end: int) -> int:
+    """Chain the bars that meet orders, so that the passes visit no others; the first instrument, -1 = none."""
+    first, last = -1, -1
     for at in range(begin, end):
         ev = event_at(lp.tape + at * EVENT_BYTES)
         if ev.kind == codes.BAR:
-            begin_bar(lp, v, ev)
+            m = venue_markets(v, ev.instrument)
+            if m.head >= 0 and not begin <= m.bar < at:
+                begin_bar(lp, v, ev)
+                m.bar = at
+                m.chain = -1
+                if last < 0:
+                    first = ev.instrument
+                else:
+                    venue_markets(v, last).chain = ev.instrument
+                last = ev.instrument
         elif ev.kind == codes.SPLIT and not closes(lp, ev, begin, at):
             split(lp, v, ev)
-    for reducing in range(1, -1, -1):
+    return first
+
+
+def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
+    """All bars of one timestamp: the three passes, then splits of instruments that have just closed at the old price."""
+    first = begin_slice(lp, v, begin, end)
+    for stage in range(3):
+        i = first
+        while i >= 0:
+            m = venue_markets(v, i)
+            if m.head >= 0:
+                bar = event_at(lp.tape + m.bar * EVENT_BYTES)
+                if stage < 2:
+                    match_open(lp, v, bar, stage == 0)
+                else:
+                    match_inside(lp, v, bar)
+            i = m.chain
+    if v.opened:
         for at in range(begin, end):
             ev = event_at(lp.tape + at * EVENT_BYTES)
-            if ev.kind == codes.BAR and venue_markets(v, ev.instrument).head >= 0:
-                match_open(lp, v, ev, reducing == 1)
-    for at in range(begin, end):
-        ev = event_at(lp.tape + at * EVENT_BYTES)
-        if ev.kind == codes.BAR and venue_markets(v, ev.instrument).head >= 0:
-            match_inside(lp, v, ev)
-    for at in range(begin, end):
-        ev = event_at(lp.tape + at * EVENT_BYTES)
-        if ev.kind == codes.SPLIT:
-            split(lp, v, ev)
+            if ev.kind == codes.SPLIT:
+                split(lp, v, ev)

@@ -39,9 +39,10 @@ class VenueMarket(Record):
     unit: F8
     head: I8  # first order, -1 = none
     tail: I8
-    day: I8
     budget: I8  # lots that the bar at hand may still fill
     margin: F8
+    bar: I8  # tape index of the bar at hand, when it meets orders
+    chain: I8  # the next instrument whose bar meets orders, -1 ends
 
 
 class Venue(Record):
@@ -55,6 +56,9 @@ class Venue(Record):
     participation: F8
     leverage: F8
     cash: F8
+    value: F8  # of what is held, at last prices
+    used: F8  # margin of what is held
+    held: I8  # instruments held
     next_exec: I8
     opened: I8
     free: I8

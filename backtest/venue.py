@@ -8,7 +8,7 @@ Law 2: its clock never goes back, and every report has a number of its own.
 
 import math
 
-from backtest.records import Loop, Venue, VenueOrder, venue_instruments, venue_markets, venue_orders
+from backtest.records import Loop, Venue, VenueMarket, VenueOrder, venue_instruments, venue_markets, venue_orders
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import hot
@@ -163,10 +163,28 @@ def append(v: Venue, row: int) -> None:
 
 
 @hot
+def hold(v: Venue, m: VenueMarket, net: int, last: float) -> None:
+    """A new position or last price of one instrument; the account's totals follow, and flat is exactly zero."""
+    before, after = m.net * m.last * m.unit, net * last * m.unit
+    v.held += (net != 0) - (m.net != 0)
+    v.value += after - before
+    v.used += (abs(after) - abs(before)) * m.margin
+    m.net = net
+    m.last = last
+    if v.held == 0:
+        v.value = 0.0
+        v.used = 0.0
+
+
+@hot
 def absorb(v: Venue, ev: Event) -> None:
     """The venue's own view of a market event, after matching: last price, and what happens to what is held."""
     if ev.kind == codes.BAR:
-        venue_markets(v, ev.instrument).last = ev.close
+        m = venue_markets(v, ev.instrument)
+        if m.net != 0:
+            hold(v, m, m.net, ev.close)
+        else:
+            m.last = ev.close
     else:
         absorb_action(v, ev)
     v.ts = ev.ts
@@ -181,8 +199,7 @@ def absorb_action(v: Venue, ev: Event) -> None:
         v.cash -= m.net * m.unit * m.last * ev.amount
     elif ev.kind == codes.SPLIT:
         exact = m.net * ev.amount
-        whole = int(math.floor(abs(exact) + 1e-9))
+        whole = math.floor(abs(exact) + 1e-9)
         whole = whole if exact > 0 else -whole
         v.cash += (exact - whole) * m.last / ev.amount * m.unit
-        m.net = whole
-        m.last /= ev.amount
+        hold(v, m, whole, m.last / ev.amount)

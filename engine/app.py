@@ -6,6 +6,7 @@ Law 3: nothing is imported before it is needed: the way to the figures of a back
 """
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,7 +84,7 @@ def split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
             return {word: ""}, list(rest)
         elif word in ("--cfg", "-c", "--completion"):
             flags["--cfg" if word == "-c" else word] = next(rest, "")
-        elif "=" in word or word.startswith("~"):
+        elif ("=" in word and not word.startswith("-")) or word.startswith("~"):
             given.append(word)
         else:
             raise ConfigError(f"{word!r} is no setting; write key=value, such as mode=backtest or strategy.fast=20. "
@@ -113,20 +114,11 @@ def compose(
     """The composed settings as plain values, and Hydra's own if `full`. Raises ConfigError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.core.plugins import Plugins
-    from hydra.plugins.search_path_plugin import SearchPathPlugin
     from omegaconf import OmegaConf
 
-    from engine.config import CONF, folders
+    from engine.config import CONF
 
-    class OwnConf(SearchPathPlugin):
-        """`conf` of the working directory comes before ours."""
-
-        def manipulate_search_path(self, search_path: Any) -> None:
-            for folder in folders()[:-1]:
-                search_path.prepend("own", f"file://{folder}")
-
-    Plugins.instance().register(OwnConf)
+    own_folder_first()
     words = [w for w in rewritten(kind, given) if w.partition("=")[0] != "mode"]
     with _foreign(), initialize_config_dir(str(CONF), version_base="1.3", job_name="tandem"):
         found = hydra_compose(mode, words, return_hydra_config=full)
@@ -137,6 +129,24 @@ def compose(
             del found["hydra"]
         plain = OmegaConf.to_container(found, resolve=True, throw_on_missing=True)
     return {str(k): v for k, v in dict(plain).items()}, {"hydra": hydra} if full else {}  # type: ignore[arg-type]
+
+
+@functools.cache
+def own_folder_first() -> None:
+    """Let Hydra look into `conf` of the working directory before ours."""
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    from engine.config import folders
+
+    class OwnConf(SearchPathPlugin):
+        """`conf` of the working directory comes before ours."""
+
+        def manipulate_search_path(self, search_path: Any) -> None:
+            for folder in folders()[:-1]:
+                search_path.prepend("own", f"file://{folder}")
+
+    Plugins.instance().register(OwnConf)
 
 
 def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
@@ -216,7 +226,7 @@ def _foreign() -> Iterator[None]:
     try:
         yield
     except MissingMandatoryValue as error:
-        key = str(error).partition("Missing mandatory value: ")[2].splitlines()[0]
+        key = error.full_key
         raise ConfigError(f"{key} is missing; give it: {key}=…") from error
     except (HydraException, OmegaConfBaseException) as error:
         text = str(error)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.config import Settings, allowed, hints, keys, options
+from engine.errors import StrategyError
 from engine.kernel.strategy import BOUNDS, Strategy
 from engine.modes import MODES
 
@@ -80,7 +81,11 @@ def strategies() -> str:
 
     parts = ["Strategies (strategy=NAME strategy.PARAMETER=VALUE, or strategy=path/to/file.py:Class)"]
     for name in names():
-        cls = find(name)
+        try:
+            cls = find(name)
+        except StrategyError as error:  # a plugin that does not load is no reason to withhold the help
+            parts.append(f"  {name}: {error}")
+            continue
         parts.append(f"  {name}: {(cls.__doc__ or '').strip().splitlines()[0] if cls.__doc__ else cls.__qualname__}")
         parts.append("\n".join("  " + line for line in rows(param_rows(cls)).splitlines()))
     return "\n".join(part for part in parts if part.strip())

@@ -198,9 +198,10 @@ def run_compile(settings: Compile, dump: Dump) -> int:
     from backtest.drive import ENTRIES
     from engine.kernel import build
 
-    print(f"{'backtest':<24} {build.program('backtest', ENTRIES).digest}")
-    for name in settings.strategies or registry.names():
-        print(f"{name:<24} {build.handlers(registry.find(name)).digest}")
+    found = {name: registry.find(name) for name in settings.strategies or registry.names()}
+    print(f"{'backtest':<24} {build.program('backtest', ENTRIES).digest}", flush=True)
+    for name, strategy in found.items():
+        print(f"{name:<24} {build.handlers(strategy).digest}", flush=True)
     return 0
 
 

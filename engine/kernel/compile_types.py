@@ -14,7 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.core.datamodel.models import RecordModel
 from numba.core.datamodel.registry import register_default
-from numba.extending import intrinsic, overload, overload_attribute, overload_method
+from numba.core.typing import arraydecl
+from numba.extending import intrinsic, lower_builtin, overload, overload_attribute, overload_method
 
 from engine.kernel import image
 from engine.kernel.layout import Array, PerInstrument, Record
@@ -27,10 +28,14 @@ _tables: dict[Any, Any] = {}  # numba type of a PerInstrument field -> its item
 translators: list[Any] = []  # the one at work is last
 
 
-def _new_type(name: str, members: list[tuple[str, Any, int]], length: int) -> Any:
+class _Tables(types.Record):  # type: ignore[misc]
+    """Base of the types of PerInstrument fields."""
+
+
+def _new_type(name: str, members: list[tuple[str, Any, int]], length: int, base: Any = types.Record) -> Any:
     """A record type of its own class: numba compares classes, so two records of one shape, or two versions of one
     class in a notebook, stay apart, each with its own methods."""
-    cls = type(name, (types.Record,), {})
+    cls = type(name, (base,), {})
     register_default(cls)(RecordModel)
     return cls([(key, {"type": kind, "offset": offset}) for key, kind, offset in members], length, True)
 
@@ -38,7 +43,7 @@ def _new_type(name: str, members: list[tuple[str, Any, int]], length: int) -> An
 def _member(field: Any) -> Any:
     """The numba type of a field."""
     if field.kind is PerInstrument:
-        table = _new_type("PerInstrument", [("behind", types.int64, 0), ("length", types.int64, 8)], 16)
+        table = _new_type("PerInstrument", [("behind", types.int64, 0), ("length", types.int64, 8)], 16, _Tables)
         _tables[table] = field.item
         if isinstance(field.item, type):
             record_type(field.item)
@@ -174,7 +179,7 @@ def prefetch_intrinsic(typing: Any, address: Any) -> Any:
 @intrinsic
 def _table_item(typing: Any, table: Any, index: Any) -> Any:
     """(PerInstrument field, index) -> address of the item; unchecked."""
-    if table not in _tables:
+    if not isinstance(table, _Tables):
         return None
     item = _tables[table]
     stride = item.dtype.itemsize if isinstance(item, type) else np.dtype(item).itemsize
@@ -215,8 +220,10 @@ def _scalar_access(kind: str) -> tuple[Any, Any]:
 
 @overload(operator.getitem, strict=False, jit_options=HANDLER_OPTIONS)
 def _table_get(table: Any, index: Any) -> Any:
-    if not (isinstance(table, types.Record) and table in _tables and isinstance(index, types.Integer)):
+    if not (isinstance(table, _Tables) and isinstance(index, types.Integer)):
         return None
+    if isinstance(index, types.Literal):
+        return None  # asked again with the plain integer
     item = _tables[table]
     get = pointer_intrinsic(item) if isinstance(item, type) else _scalar_access(item)[0]
 
@@ -230,8 +237,10 @@ def _table_get(table: Any, index: Any) -> Any:
 
 @overload(operator.setitem, strict=False, jit_options=HANDLER_OPTIONS)
 def _table_set(table: Any, index: Any, value: Any) -> Any:
-    if not (isinstance(table, types.Record) and table in _tables and isinstance(index, types.Integer)):
+    if not (isinstance(table, _Tables) and isinstance(index, types.Integer)):
         return None
+    if isinstance(index, types.Literal):
+        return None  # asked again with the plain integer
     item = _tables[table]
     if isinstance(item, type):
         return None
@@ -245,8 +254,30 @@ def _table_set(table: Any, index: Any, value: Any) -> Any:
     return impl
 
 
+def _leave_tables(template: Any) -> None:
+    """To numba a record with a constant index means its n-th field; of a PerInstrument it means the n-th item."""
+    fields_by_number = template.generic
+
+    def generic(self: Any, args: Any, kws: Any) -> Any:
+        return None if isinstance(args[0], _Tables) else fields_by_number(self, args, kws)
+
+    template.generic = generic
+
+
+for _template in (arraydecl.StaticGetItemRecord, arraydecl.StaticGetItemLiteralRecord, arraydecl.StaticSetItemRecord):
+    _leave_tables(_template)
+
+
+@lower_builtin("static_getitem", _Tables, types.IntegerLiteral)  # type: ignore[untyped-decorator]
+def _table_constant(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    table, index = signature.args
+    get = context.typing_context.resolve_value_type(operator.getitem)
+    plain = get.get_call_type(context.typing_context, (table, types.int64), {})
+    return context.get_function(get, plain)(builder, (args[0], ir.Constant(ir.IntType(64), index.literal_value)))
+
+
 @overload(len, strict=False)
 def _table_len(table: Any) -> Any:
-    if isinstance(table, types.Record) and table in _tables:
+    if isinstance(table, _Tables):
         return lambda table: table.length
     return None

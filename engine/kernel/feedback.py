@@ -5,6 +5,7 @@ Law: one paragraph, with the line and the cure; never a dump.
 
 import ast
 import linecache
+import os
 import re
 
 from engine.errors import StrategyError
@@ -80,8 +81,8 @@ SAID = (
 def explain(strategy: type[Strategy], error: Exception) -> StrategyError:
     """What the compiler refused, as one paragraph: the user's line and the reason."""
     text = ANSI.sub("", str(error))
-    spots = [(a or c, int(b or d)) for a, b, c, d in FILE_LINE.findall(text)]
-    ours = [(name, line) for name, line in spots if not re.search(r"engine.kernel|site-packages|^<", name)]
+    spots = [(os.path.abspath(a or c), int(b or d)) for a, b, c, d in FILE_LINE.findall(text) if (a or c)[0] != "<"]
+    ours = [(name, line) for name, line in spots if not re.search(r"engine.kernel|site-packages", name)]
     where = ""
     if ours:
         line = linecache.getline(*ours[-1]).strip()

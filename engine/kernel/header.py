@@ -50,8 +50,8 @@ def header(strategy: type[Strategy]) -> str:
         f"typedef {names[strategy]} State;",
         f"#define TANDEM_CTX_BYTES {CTX_BYTES}",
         VERBS,
-        f'__attribute__((weak, visibility("default"))) extern const char tandem_abi[];\n'
-        f'__attribute__((weak, visibility("default"))) const char tandem_abi[] = "{abi_words(strategy)}";',
+        'extern __attribute__((weak, visibility("default"))) const char tandem_abi[];\n'
+        f'const char tandem_abi[] = "{abi_words(strategy)}";',
         *(f"void {name}(State *self, const {names[event]} *event, Ctx *ctx);" for name, (_, event) in HANDLERS.items()),
         "#ifdef __cplusplus\n}\n#endif\n",
     ]

@@ -109,7 +109,7 @@ static inline int64_t tandem_reserve(Kernel *k) {
         if (o->state == TANDEM_FREE || o->state >= TANDEM_DONE_FILLED) {
             o->state = TANDEM_RESERVED;
             o->id = (int64_t)((uint64_t)k->session << 40) | counter;
-            o->ts = k->ts;
+            o->asked = 0;
             o->filled = 0;
             return o->id;
         }

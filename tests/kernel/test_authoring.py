@@ -345,6 +345,8 @@ def on_bar(self, bar, ctx):
 
 def on_slice(self, end, ctx):
     best = self.best()
+    if self.last[0] * 2.0 < self.last[1] + self.tallies[0].total - self.tallies[0].total:
+        self.last[1] = 0.0
     for i in range(ctx.instruments):
         ctx.target_weight(0.5 if i == best else 0.0, i)
 """

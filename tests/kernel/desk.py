@@ -153,3 +153,15 @@ class Desk:
         """The state of an order as the kernel knows it."""
         row = self.machine.table("open_at")[order["id"] & self.k.order_mask]
         return codes.NAMES["state"][int(row["state"])] if row["id"] == order["id"] else "gone"
+
+
+def buy(qty: float, limit: float = 0.0, **more: Any) -> Wish:
+    return lambda ctx: ctx.buy(qty, limit, **more)
+
+
+def sell(qty: float, limit: float = 0.0, **more: Any) -> Wish:
+    return lambda ctx: ctx.sell(qty, limit, **more)
+
+
+def target(qty: float) -> Wish:
+    return lambda ctx: ctx.target(qty)

@@ -1,0 +1,113 @@
+"""Every registered strategy keeps every law, on made and on recorded data; what breaks one is told which, and where."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from backtest.check import check_strategy
+from engine.errors import StrategyError, StrategyFault
+from engine.kernel.events import Bar
+from engine.kernel.signals import Ctx
+from engine.kernel.strategy import Strategy, param
+from strategies import BUILT_IN
+from tests.laws.world import QUICK, Fuzz, FuzzAll
+
+CANDIDATES = {
+    **{name: cls(**QUICK.get(name, {})) for name, cls in BUILT_IN.items()},
+    "fuzz": Fuzz(),
+    "fuzz_all": FuzzAll(),
+}
+each = pytest.mark.parametrize("name", CANDIDATES)
+COSTS: dict[str, Any] = {"taker_bps": 5.0, "slippage_bps": 2.0, "leverage": 2.0, "participation": 0.2}
+
+
+@each
+def test_on_made_bars(name: str) -> None:
+    checked = check_strategy(CANDIDATES[name], events=1500, short=240, **COSTS)
+    assert checked.laws == (
+        "determinism",
+        "chunking",
+        "snapshot",
+        "interpreter",
+        "causality",
+        "conservation",
+        "parameters",
+    )
+
+
+@each
+def test_on_recorded_equities(name: str) -> None:
+    """Daily bars with splits and dividends kept as events."""
+    checked = check_strategy(CANDIDATES[name], "equities", events=4000, short=200, tries=2, **COSTS)
+    assert checked.orders > 0, f"{name} does nothing on real data"
+
+
+@each
+def test_on_recorded_currencies(name: str, real_data: Path) -> None:
+    path = real_data / "backtesting_py" / "EURUSD.csv"
+    if not path.is_file():
+        pytest.skip("no recorded hours of EURUSD")
+    frame = pl.read_csv(path, try_parse_dates=True).rename({"": "time"})
+    options = {"timezone": "UTC", "label": "end", "tick": 0.00001}
+    checked = check_strategy(CANDIDATES[name], frame, events=2000, short=150, tries=2, open_options=options, **COSTS)
+    assert checked.events == 2000
+
+
+@pytest.mark.slow
+@each
+@pytest.mark.parametrize("seed", range(5))
+def test_on_much(name: str, seed: int) -> None:
+    check_strategy(CANDIDATES[name], events=20_000, short=2_000, seed=seed, tries=10, **COSTS)
+
+
+COUNT = itertools.count()
+
+
+class Forgetful(Strategy):
+    """Keeps state outside of itself. Possible in plain Python only."""
+
+    def on_bar(self, bar: Bar, ctx: Ctx) -> None:
+        ctx.target(float(next(COUNT) % 7))
+
+
+class Careless(Strategy):
+    """Writes to a parameter. Possible in plain Python only."""
+
+    qty: float = param(1.0)
+
+    def on_bar(self, bar: Bar, ctx: Ctx) -> None:
+        self.qty = 2.0
+
+
+class Broken(Strategy):
+    """Fails at its third bar."""
+
+    n: int
+
+    def on_bar(self, bar: Bar, ctx: Ctx) -> None:
+        self.n += 1
+        ctx.target(1.0 / (3 - self.n))
+
+
+def test_state_outside_of_the_strategy_is_found_out() -> None:
+    with pytest.raises(StrategyError, match=r"Forgetful.*determinism: a second run.*order \d+ differs, at event"):
+        check_strategy(Forgetful, events=100, compiled=False)
+
+
+def test_a_changed_parameter_is_found_out() -> None:
+    with pytest.raises(StrategyError, match=r"Careless\(qty=1.0\) changed its parameter qty to 2.0"):
+        check_strategy(Careless, events=100, compiled=False)
+
+
+def test_a_fault_is_a_fault() -> None:
+    with pytest.raises(StrategyFault, match=r"1.0 / \(3 - self.n\)"):
+        check_strategy(Broken, events=100, compiled=False)
+
+
+def test_the_report_says_what_was_done() -> None:
+    checked = check_strategy(Fuzz(seed=4), events=200, short=20)
+    assert str(checked).startswith("Fuzz(seed=4, often=60, most=6.0) keeps determinism, chunking, snapshot")
+    assert checked.events == 198 and checked.orders > checked.fills > 0

@@ -74,16 +74,19 @@ def whole_lots(fills: Fills, actions: Actions) -> Fills:
     extra: list[tuple[int, int, int, float, float]] = []
     for index in np.unique(actions.instrument[actions.ratio != 1.0]):
         splits = (actions.instrument == index) & (actions.ratio != 1.0)
-        for strategy in np.unique(fills.strategy[fills.instrument == index]):
-            mine = (fills.instrument == index) & (fills.strategy == strategy)
-            when, lots = fills.ts[mine], fills.lots[mine]
-            held, done = 0, 0
-            for ts, ratio, mark in zip(actions.ts[splits], actions.ratio[splits], actions.mark[splits], strict=True):
-                upto = int(np.searchsorted(when, ts, "left"))
-                exact = (held + int(lots[done:upto].sum())) * float(ratio)
-                held, done = int(np.copysign(int(abs(exact) + 1e-9), exact)), upto
-                if abs(exact - held) > 1e-9:
-                    extra.append((int(ts), int(index), int(strategy), held - exact, float(mark / ratio)))
+        mine = fills.instrument == index
+        when, lots, strategy = fills.ts[mine], fills.lots[mine], fills.strategy[mine]
+        held, done = np.zeros(int(strategy.max(initial=-1)) + 1), 0
+        for ts, ratio, mark in zip(actions.ts[splits], actions.ratio[splits], actions.mark[splits], strict=True):
+            upto = int(np.searchsorted(when, ts, "left"))
+            np.add.at(held, strategy[done:upto], lots[done:upto])
+            # The account gets whole lots of its net position, and its strategies share them in their order.
+            net = np.cumsum(held) * ratio
+            given = np.diff(np.copysign(np.floor(np.abs(net) + 1e-9), net), prepend=0.0)
+            rest = given - held * ratio
+            extra += [(int(ts), int(index), int(s), float(rest[s]), float(mark / ratio))
+                      for s in np.flatnonzero(np.abs(rest) > 1e-9)]  # fmt: skip
+            held, done = given, upto
     if not extra:
         return fills
     ts_, instrument, strategy_, lots_, price = (np.array(column) for column in zip(*extra, strict=True))

@@ -50,7 +50,8 @@ def make_tape(closes: Any, ts: Any = None, infos: Any = None, actions: Any = ())
         for row, instrument, kind, amount in actions:
             if row == i:
                 event = np.zeros((), Event.dtype)
-                event["ts"], event["kind"], event["instrument"], event["amount"] = ts[i] - 1, kind, instrument, amount
+                event["ts"] = event["recv"] = ts[i] - 1
+                event["kind"], event["instrument"], event["amount"] = kind, instrument, amount
                 rows.append(event)
         for j in range(m):
             if np.isfinite(closes[i, j]):
@@ -85,10 +86,13 @@ def run(tape: Tape, fills: list[Fill], start: float = 10_000.0, strategies: Any 
                 cash += units * float(event["amount"])
             else:
                 ratio = float(event["amount"])
-                for key in [k for k in held if k[1] == j]:
-                    exact = held[key] * ratio
-                    held[key] = int(exact + (1e-9 if exact > 0 else -1e-9))
-                    cash += (exact - held[key]) * mark[j] / ratio * unit[j]
+                before = after = 0
+                for key in sorted(k for k in held if k[1] == j):
+                    before += held[key]
+                    whole = int(before * ratio + (1e-9 if before > 0 else -1e-9)) - after
+                    after += whole
+                    cash += (held[key] * ratio - whole) * mark[j] / ratio * unit[j]
+                    held[key] = whole
         for f in (f for f in fills if f.bar == row):
             cash -= f.lots * f.price * unit[f.instrument] + f.fee
             held[f.strategy, f.instrument] = held.get((f.strategy, f.instrument), 0) + f.lots

@@ -96,19 +96,19 @@ def markers(result: "Result", index: int) -> tuple[list[Chart], int]:
         x, y = _segments(trips.entry_ts[rows][mask], trips.exit_ts[rows][mask], entry[mask], leave[mask])
         data.append({**line(x, y, name, color, showlegend=False, hoverinfo="skip"),
                      "line": {"color": color, "width": 1.2, "dash": "dot"}})  # fmt: skip
-    for name, mask, when, price, symbol, color in (
+    for name, mask, when, price, shape, color in (
         ("Long entry", long, trips.entry_ts, entry, "triangle-up", BLUE),
         ("Short entry", ~long, trips.entry_ts, entry, "triangle-down", VIOLET),
         ("Exit, profit", won & done, trips.exit_ts, leave, "x", GREEN),
         ("Exit, loss", ~won & done, trips.exit_ts, leave, "x", RED),
     ):
         if mask.any():
-            size = 12 if symbol != "x" else 6  # a reversal draws its exit upon its entry
+            size = 12 if shape != "x" else 6  # a reversal draws its exit upon its entry
             data.append({
                 "type": "scatter", "mode": "markers", "name": name, "x": times(when[rows][mask]),
                 "y": plain(price[mask]), "text": [t for t, m in zip(text, mask, strict=True) if m],
                 "hovertemplate": "%{y:,.6g} · %{text}",
-                "marker": {"symbol": symbol, "size": size, "color": color, "line": {"color": "#fff", "width": 0.8}},
+                "marker": {"symbol": shape, "size": size, "color": color, "line": {"color": "#fff", "width": 0.8}},
             })  # fmt: skip
     return data, total
 

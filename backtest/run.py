@@ -4,6 +4,7 @@
 one likes; `backtest` is both in one call.
 """
 
+import math
 import sys
 import time
 import traceback
@@ -52,13 +53,15 @@ def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments
 
     Raises ConfigError, DataError, StrategyError with what is wrong and what to do.
     """
-    given = [strategy] if isinstance(strategy, Strategy) else list(strategy)
+    given = list(strategy) if isinstance(strategy, list | tuple) else [strategy]
+    if not given:
+        raise ConfigError("A backtest needs at least one strategy, the list is empty.")
     for one in given:
         if not isinstance(one, Strategy):
             hint = f"; write {one.__name__}()" if isinstance(one, type) else ""
             raise ConfigError(f"A strategy must be an instance of a Strategy class, got {one!r}{hint}.")
-    if not cash > 0:
-        raise ConfigError(f"cash must be above 0, got {cash}.")
+    if isinstance(cash, bool) or not isinstance(cash, int | float) or not 0 < cash < math.inf:
+        raise ConfigError(f"cash must be a number above 0, got {cash!r}.")
     if on_fault not in ("raise", "continue"):
         raise ConfigError(f"on_fault must be raise or continue, got {on_fault!r}.")
     risk, venue = _with(risk or Risk(), venue or VenueModel(), short)

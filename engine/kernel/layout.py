@@ -226,6 +226,10 @@ class Record:
                 raise StrategyError(
                     f"{cls.__qualname__}.{name}: numpy records already use the name `{name}`; rename the field."
                 )
+            if any(not isinstance(vars(base).get(name, field), Field) for base in cls.__mro__[1:]):
+                raise StrategyError(
+                    f"{cls.__qualname__}.{name}: the engine already uses the name `{name}`; rename the field."
+                )
             step = field.dtype.base.alignment
             field.offset = -(-offset // step) * step if fixed is None else fixed
             offset, align = max(offset, field.offset + field.dtype.itemsize), max(align, step)

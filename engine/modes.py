@@ -189,7 +189,8 @@ def run_import(settings: Import, dump: Dump) -> int:
     actions = read_table(Path(settings.actions)) if settings.actions else None
     where = import_bars([Path(text) for text in settings.sources], settings.name, settings.root, actions=actions,
                         source=", ".join(settings.sources), **given)  # fmt: skip
-    print(f"Imported {where}\nRun      tandem mode=backtest data={settings.name}")
+    shown = where.relative_to(Path.cwd()) if where.is_relative_to(Path.cwd()) else where
+    print(f"Imported {shown}\nRun      tandem mode=backtest data={settings.name}")
     return 0
 
 

@@ -81,8 +81,10 @@ SAID = (
 def explain(strategy: type[Strategy], error: Exception) -> StrategyError:
     """What the compiler refused, as one paragraph: the user's line and the reason."""
     text = ANSI.sub("", str(error))
-    spots = [(os.path.abspath(a or c), int(b or d)) for a, b, c, d in FILE_LINE.findall(text) if (a or c)[0] != "<"]
-    ours = [(name, line) for name, line in spots if not re.search(r"engine.kernel|site-packages", name)]
+    cells = {f.__code__.co_filename for f in strategy.handlers.values() if f.__code__.co_filename[0] == "<"}
+    spots = [(a or c, int(b or d)) for a, b, c, d in FILE_LINE.findall(text)]
+    files = [(name if name in cells else os.path.abspath(name), n) for name, n in spots if name[0] != "<" or name in cells]
+    ours = [(name, line) for name, line in files if not re.search(r"engine.kernel|site-packages", name)]
     where = ""
     if ours:
         line = linecache.getline(*ours[-1]).strip()

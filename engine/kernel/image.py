@@ -255,28 +255,32 @@ def load(digest: str) -> Image | None:
     folder = cache_folder("images")
     try:
         manifest = json.loads((folder / f"{digest}.json").read_text())
-        code = (folder / f"{digest}.o").read_bytes()
+        code = (folder / manifest["object"]).read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ImageError(
             f"image {folder / digest}: cannot be read ({error}); delete {digest}.* there and start again."
         ) from error
     if hashlib.sha256(code).hexdigest() != manifest.get("sha256"):
         raise ImageError(
-            f"image {folder / digest}.o is damaged: its hash differs from the manifest's. Delete {digest}.* there and start again."
+            f"image {folder / manifest['object']} is damaged: its hash differs from the manifest's. Delete {digest}.* there and start again."
         )
     _loaded[digest] = Image(digest, manifest, code)
     return _loaded[digest]
 
 
 def save(digest: str, entries: dict[str, str], code: bytes, seconds: float, words: dict[str, Any]) -> Image:
-    """Store a fresh image and load it."""
-    folder = cache_folder("images")
-    manifest = {"digest": digest, "entries": entries, "sha256": hashlib.sha256(code).hexdigest(),
+    """Store a fresh image and load it.
+
+    The object is named by its content and the manifest names the object, so that two processes that compile the same
+    image at once never see the half of one and the half of the other.
+    """
+    folder, sha = cache_folder("images"), hashlib.sha256(code).hexdigest()
+    manifest = {"digest": digest, "object": f"{digest}-{sha[:12]}.o", "entries": entries, "sha256": sha,
                 "seconds": round(seconds, 3), "platform": platform_words(), **words}  # fmt: skip
-    for name, content in ((f"{digest}.o", code), (f"{digest}.json", json.dumps(manifest, indent=1).encode())):
-        write_atomically(folder / name, content)
+    write_atomically(folder / manifest["object"], code)
+    write_atomically(folder / f"{digest}.json", json.dumps(manifest, indent=1).encode())
     _loaded[digest] = Image(digest, manifest, code)
     return _loaded[digest]
 

@@ -22,6 +22,7 @@ from engine.kernel.events import Event, event_at
 DAY_NS = 86_400_000_000_000
 UNLIMITED = 1 << 62
 EVENT_BYTES = 64
+SAME = 1e-12  # relative: prices nearer to each other are one price, read or computed in two ways
 
 
 def affordable(v: Venue, o: VenueOrder, m: VenueMarket, lots: int, price: float, fee: float) -> bool:
@@ -89,12 +90,12 @@ def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
     o = venue_orders(v, row)
     price, alive, resting = bar.open, True, not o.fresh
     if o.type == codes.STOP or o.type == codes.STOP_LIMIT:
-        if not o.triggered and (price - o.stop) * o.side >= 0.0:
+        if not o.triggered and (price - o.stop) * o.side >= -SAME * price:
             o.triggered = 2 if o.type == codes.STOP_LIMIT else 1  # at the open: it rests through the bar
             resting = False
     if o.type == codes.MARKET or (o.type == codes.STOP and o.triggered):
         alive = fill(lp, v, row, ts, price, False)
-    elif (o.type == codes.LIMIT or o.triggered) and (o.price - price) * o.side >= 0.0:
+    elif (o.type == codes.LIMIT or o.triggered) and (o.price - price) * o.side >= -SAME * price:
         if o.mask & codes.POST_ONLY and o.fresh:
             report(lp, v, o, codes.REJECT, ts, 0, price, float(codes.POST_ONLY_CROSS))
             remove(v, row)
@@ -108,13 +109,13 @@ def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
 def stop_inside(lp: Loop, v: Venue, row: int, bar: Event) -> None:
     """A stop meets the range of the bar."""
     o = venue_orders(v, row)
-    reached = bar.high >= o.stop if o.side > 0 else bar.low <= o.stop
-    if o.triggered or not reached:
+    most = bar.high if o.side > 0 else bar.low
+    if o.triggered or (most - o.stop) * o.side < -SAME * most:
         return
     o.triggered = 1
     if o.type == codes.STOP or (o.price - o.stop) * o.side >= 0.0:
         fill(lp, v, row, bar.ts, o.stop, False)
-    elif (o.price - bar.close) * o.side > 0.0:
+    elif (o.price - bar.close) * o.side > SAME * bar.close:
         fill(lp, v, row, bar.ts, o.price, True)
 
 
@@ -123,7 +124,7 @@ def limit_inside(lp: Loop, v: Venue, row: int, bar: Event) -> None:
     o = venue_orders(v, row)
     best = bar.low if o.side > 0 else bar.high
     through = (o.price - best) * o.side
-    if through > 0.0 or (v.touch and through == 0.0):
+    if through > SAME * best or (v.touch and through >= -SAME * best):
         fill(lp, v, row, bar.ts, o.price, True)
 
 
@@ -239,7 +240,7 @@ def begin_slice(lp: Loop, v: Venue, begin: int, end: int) -> int:
 
 
 def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
-    """All bars of one timestamp: the three passes, then splits of instruments that have just closed at the old price."""
+    """All bars of one timestamp: the three passes, then splits of what has just closed at the old price."""
     first = begin_slice(lp, v, begin, end)
     for stage in range(3):
         i = first

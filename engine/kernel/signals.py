@@ -163,7 +163,8 @@ class Ctx(Record):
             instrument: int = -1, priority: int = 0, life_ms: int = 0) -> int:  # fmt: skip
         """Order to buy `qty` units: market, or limit and/or stop when those prices are given.
 
-        `tif` and `mask` are codes (IOC, REDUCE_ONLY, ...), `life_ms` the life of a GTD order. Returns the order id, 0 when full.
+        `tif` and `mask` are codes (IOC, REDUCE_ONLY, ...), `life_ms` the life of a GTD order.
+        Returns the order id, 0 when full.
         """
         i = self.instrument if instrument < 0 else instrument
         return queue_order(kernel_of(self), self, codes.BUY, qty, limit, stop, tif, mask, i, priority, life_ms)
@@ -237,19 +238,25 @@ def to_lots(qty: float, lot: float) -> int:
         return 0
     if abs(exact) >= TOO_MANY:
         return int(TOO_MANY) if exact > 0.0 else -int(TOO_MANY)
-    lots = int(math.floor(abs(exact) + 1e-6))
+    lots = math.floor(abs(exact) + 1e-6)
     return lots if exact > 0.0 else -lots
 
 
 def to_tick(price: float, tick: float, side: int) -> float:
-    """The price on the tick grid that is no worse for us than asked: down for a buy, up for a sale."""
+    """The price on the tick grid that is no worse for us than asked: down for a buy, up for a sale.
+
+    A tick that divides one is divided by: 115 / 100 is the 1.15 of a file, 115 * 0.01 is the double beside it.
+    """
     steps = price / tick
     if not steps < TOO_MANY:
         return price  # beyond any grid; risk judges it
     near = math.floor(steps + 0.5)
-    if abs(steps - near) < 1e-6:
-        return near * tick
-    return (math.floor(steps) if side > 0 else math.ceil(steps)) * tick
+    if abs(steps - near) >= 1e-6:
+        near = math.floor(steps) if side > 0 else math.ceil(steps)
+    per_one = math.floor(1.0 / tick + 0.5)
+    if abs(per_one * tick - 1.0) < 1e-12:
+        return near / per_one
+    return near * tick
 
 
 def order_of(k: Kernel, s: Signal) -> OpenOrder:

@@ -83,7 +83,9 @@ def explain(strategy: type[Strategy], error: Exception) -> StrategyError:
     text = ANSI.sub("", str(error))
     cells = {f.__code__.co_filename for f in strategy.handlers.values() if f.__code__.co_filename[0] == "<"}
     spots = [(a or c, int(b or d)) for a, b, c, d in FILE_LINE.findall(text)]
-    files = [(name if name in cells else os.path.abspath(name), n) for name, n in spots if name[0] != "<" or name in cells]
+    files = [
+        (name if name in cells else os.path.abspath(name), n) for name, n in spots if name[0] != "<" or name in cells
+    ]
     ours = [(name, line) for name, line in files if not re.search(r"engine.kernel|site-packages", name)]
     where = ""
     if ours:

@@ -39,7 +39,7 @@ def header(strategy: type[Strategy]) -> str:
         name = record.__name__
         names[record] = name if name not in names.values() else f"{name}_{len(names)}"
     parts = [
-        f"/* {strategy.__qualname__} for Tandem, ABI {abi_words(strategy)}. Written by engine.kernel.header: do not edit. */",
+        f"/* {strategy.__qualname__} for Tandem, ABI {abi_words(strategy)}. Generated: do not edit. */",
         "#pragma once\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>",
         '#ifdef __cplusplus\n#define _Static_assert static_assert\nextern "C" {\n#endif',
         "/* One item for each instrument, behind the record: TANDEM_ITEM(double, state->prices, i). */\n"

@@ -246,10 +246,11 @@ class Lines(ast.NodeVisitor):
         if module.__name__ == "numpy" and name not in ("isnan", "isfinite", "isinf", "int64", "float64"):
             cure = f"use math.{name}" if hasattr(math, name) else f"use {INSTEAD[name]}" if name in INSTEAD else HOLD
             self.fail(node, "calls numpy, whose single numbers differ from compiled ones in their last bits, and "
-                            f"whose arrays have no place in a fixed state. Instead, {cure[0].lower()}{cure[1:]}.")  # fmt: skip
+                            f"whose arrays have no place in a fixed state. Instead, "
+                            f"{cure[0].lower()}{cure[1:]}.")  # fmt: skip
         if module.__name__.split(".")[0] in IMPURE:
-            self.fail(node, f"asks `{module.__name__}`. A handler sees its event, ctx and its fields only, so that "
-                            "history can be repeated: time is ctx.now, and random numbers need a state in a field.")  # fmt: skip
+            self.fail(node, f"asks `{module.__name__}`. A handler sees its event, ctx and its fields only, so "
+                            "that history can be repeated: time is ctx.now, randomness needs a field.")  # fmt: skip
         if not hasattr(module, name):
             self.fail(node, f"does not exist in {module.__name__}.{near(name, dir(module))}")
         self.follow(getattr(module, name), types)

@@ -3,26 +3,28 @@
 The test of the C ABI holds both to the same orders, byte for byte; whoever changes one changes the other.
 """
 
-VERBS = r"""/* What ctx says and hears. `instrument` is an index, -1 the instrument of the event; quantities in units. */
+VERBS = r"""/* What ctx says and hears. `instrument` is an index, -1 that of the event; quantities in units. */
 static inline Kernel *tandem_kernel(const Ctx *ctx) { return (Kernel *)((char *)ctx + TANDEM_CTX_BYTES); }
 #define TANDEM_ROW(type, k, table, i) ((type *)((char *)(k) + (k)->table##_at) + (i))
 static inline int64_t tandem_index(const Ctx *ctx, int64_t i) { return i < 0 ? ctx->instrument : i; }
 static inline int tandem_exists(const Kernel *k, int64_t i) { return 0 <= i && i < k->instruments; }
+static inline double tandem_lot(const Kernel *k, int64_t i) { return TANDEM_ROW(Instrument, k, instruments, i)->lot; }
 static inline Position *tandem_row(const Ctx *ctx, int64_t i) {
     Kernel *k = tandem_kernel(ctx);
     return TANDEM_ROW(Position, k, positions, ctx->strategy * k->instruments + i);
 }
 
-/* Units held, average price, units on their way; last price (0 before the first); account. 0 for no such instrument. */
+/* Units held, on their way, average price; last price (0 before the first); account. 0 for no such instrument. */
 static inline double tandem_position(const Ctx *ctx, int64_t instrument) {
     Kernel *k = tandem_kernel(ctx);
     int64_t i = tandem_index(ctx, instrument);
-    return tandem_exists(k, i) ? (double)tandem_row(ctx, i)->qty * TANDEM_ROW(Instrument, k, instruments, i)->lot : 0.0;
+    return tandem_exists(k, i) ? (double)tandem_row(ctx, i)->qty * tandem_lot(k, i) : 0.0;
 }
 static inline double tandem_pending(const Ctx *ctx, int64_t instrument) {
     Kernel *k = tandem_kernel(ctx);
     int64_t i = tandem_index(ctx, instrument);
-    return tandem_exists(k, i) ? (double)tandem_row(ctx, i)->pending * TANDEM_ROW(Instrument, k, instruments, i)->lot : 0.0;
+    double lot = tandem_exists(k, i) ? TANDEM_ROW(Instrument, k, instruments, i)->lot : 0.0;
+    return tandem_exists(k, i) ? (double)tandem_row(ctx, i)->pending * lot : 0.0;
 }
 static inline double tandem_entry_price(const Ctx *ctx, int64_t instrument) {
     int64_t i = tandem_index(ctx, instrument);
@@ -92,7 +94,7 @@ static inline void tandem_target(Ctx *ctx, int64_t instrument, double qty) {
     int64_t i = tandem_index(ctx, instrument);
     if (k->signals == 0 && tandem_exists(k, i)) {
         Position *p = tandem_row(ctx, i);
-        if (qty == (double)(p->qty + p->pending) * TANDEM_ROW(Instrument, k, instruments, i)->lot) return;
+        if (qty == (double)(p->qty + p->pending) * tandem_lot(k, i)) return;
     }
     tandem_queue_target(ctx, TANDEM_SIGNAL_TARGET, i, qty, 0);
 }
@@ -118,8 +120,8 @@ static inline int64_t tandem_reserve(Kernel *k) {
 }
 
 /* Order `qty` units: market, or limit and/or stop where those prices are above 0. Its id, or 0 when all is full. */
-static inline int64_t tandem_order(Ctx *ctx, int64_t instrument, int side, double qty, double limit, double stop, int tif,
-                                   int mask, int priority, int64_t life_ms) {
+static inline int64_t tandem_order(Ctx *ctx, int64_t instrument, int side, double qty, double limit, double stop,
+                                   int tif, int mask, int priority, int64_t life_ms) {
     Signal *s = tandem_queue(ctx, TANDEM_SIGNAL_ORDER, tandem_index(ctx, instrument), qty, priority);
     if (!s) return 0;
     s->side = (int8_t)side;

@@ -45,7 +45,9 @@ def module(folder: Path, text: str, name: str = "") -> Any:
 
 def strategy(folder: Path, body: str, above: str = "") -> type[Strategy]:
     """Class S with this body, in a file that imports the usual names, below the lines `above`."""
-    text = IMPORTS + textwrap.dedent(above) + "\n\nclass S(Strategy):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    text = (
+        IMPORTS + textwrap.dedent(above) + "\n\nclass S(Strategy):\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    )
     found: type[Strategy] = module(folder, text).S
     return found
 

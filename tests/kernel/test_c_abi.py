@@ -1,4 +1,4 @@
-"""The ABI from outside: strategies in C, built against the generated header, trade like those in Python, byte for byte."""
+"""The ABI from outside: strategies in C, built with the generated header, trade like those in Python, byte for byte."""
 
 import shutil
 import subprocess
@@ -12,12 +12,23 @@ from backtest import backtest
 from engine.errors import ImageError, StrategyFault
 from engine.kernel.build import handlers
 from engine.kernel.header import abi_words, header
+from engine.kernel.indicators import Mean
 from engine.kernel.strategy import Strategy, param
 from strategies import Momentum
 from tests.kernel.authored import bars, same, strategy
 
 COMPILER = next((found for name in ("gcc", "cc", "clang") if (found := shutil.which(name))), None)
-FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+FLAGS = [
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-function",
+    "-O2",
+    "-ffp-contract=off",
+    "-shared",
+    "-fPIC",
+]
 Built = Callable[..., Path]
 
 
@@ -48,11 +59,15 @@ class Bare(Strategy):
     slow: int = param(50)
     qty: float = param(1.0)
     short: bool = param(False)
-    fast_mean: Momentum.fields["fast_mean"].kind  # type: ignore[valid-type]
-    slow_mean: Momentum.fields["slow_mean"].kind  # type: ignore[valid-type]
+    fast_mean: Mean
+    slow_mean: Mean
 
 
-SETTINGS: list[dict[str, Any]] = [{"qty": 100.0}, {"fast": 3, "slow": 9, "qty": 50.0, "short": True}, {"fast": 2, "slow": 1000}]
+SETTINGS: list[dict[str, Any]] = [
+    {"qty": 100.0},
+    {"fast": 3, "slow": 9, "qty": 50.0, "short": True},
+    {"fast": 2, "slow": 1000},
+]
 
 
 @pytest.mark.parametrize("params", SETTINGS, ids=str)
@@ -183,15 +198,20 @@ def test_the_header_is_cpp_too(built: Built, tmp_path: Path) -> None:
     if found is None:
         pytest.skip("no C++ compiler (g++, clang++) on this machine")
     (tmp_path / "one.h").write_text(header(Momentum))
-    (tmp_path / "one.cpp").write_text('#include "one.h"\nvoid on_bar(State *s, const Bar *b, Ctx *c) { tandem_target(c, -1, b->close * s->qty); }\n')
-    subprocess.run([found, "-std=c++17", "-fsyntax-only", "-Wall", "-Wno-unused-function", "one.cpp"], cwd=tmp_path, check=True)
+    (tmp_path / "one.cpp").write_text(
+        '#include "one.h"\nvoid on_bar(State *s, const Bar *b, Ctx *c) { tandem_target(c, -1, b->close * s->qty); }\n'
+    )
+    subprocess.run(
+        [found, "-std=c++17", "-fsyntax-only", "-Wall", "-Wno-unused-function", "one.cpp"], cwd=tmp_path, check=True
+    )
 
 
 def test_a_rebuilt_library_takes_effect_in_one_process(built: Built) -> None:
     """The digest is the file's: the same path with other code is another strategy."""
     data, sides, digests = bars(50), [], set()
     for qty in ("1.0", "-1.0"):
-        body = f'#include "momentum.h"\nvoid on_bar(State *s, const Bar *b, Ctx *c) {{ (void)s; (void)b; tandem_target(c, -1, {qty}); }}\n'
+        body = f"void on_bar(State *s, const Bar *b, Ctx *c) {{ (void)s, (void)b; tandem_target(c, -1, {qty}); }}\n"
+        body = f'#include "momentum.h"\n{body}'
         cls = in_c(Bare, built(Momentum, body))
         result = backtest(cls(), data)
         sides.append(result.raw["orders"]["side"].tolist())

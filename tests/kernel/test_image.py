@@ -27,7 +27,9 @@ result = backtest(Plan(), bars(60, seed=2))
 print(json.dumps({"numba": "numba" in sys.modules, "equity": result.raw["curve"]["equity"][-1],
                   "image": result.identity["strategies"][0]}))
 """
-PLAN = IMPORTS + """
+PLAN = (
+    IMPORTS
+    + """
 import helper
 from constants import SIDES
 
@@ -39,6 +41,7 @@ class Plan(Strategy):
         self.n += 1
         ctx.target(helper.wish(self.n) * SIDES[0])
 """
+)
 HELPER = "from further import scale\n\n\ndef wish(n):\n    return scale(1.0) if n % 9 > 4 else 0.0\n"
 FURTHER = "SCALE = 3\n\n\ndef scale(x):\n    return x * SCALE\n"
 
@@ -58,7 +61,11 @@ def test_an_edited_helper_takes_effect_and_a_warm_start_has_no_numba(tmp_path: P
     first, again = told(tmp_path), told(tmp_path)
     assert first["numba"] and not again["numba"]
     assert first["equity"] == again["equity"] and first["image"] == again["image"]
-    edits = {"further": FURTHER.replace("3", "30"), "helper": HELPER.replace("> 4", "> 5"), "constants": "SIDES = (-1.0, 2.0)\n"}
+    edits = {
+        "further": FURTHER.replace("3", "30"),
+        "helper": HELPER.replace("> 4", "> 5"),
+        "constants": "SIDES = (-1.0, 2.0)\n",
+    }
     seen = {first["image"]}
     for name, text in edits.items():
         before = (tmp_path / f"{name}.py").read_text()
@@ -175,7 +182,9 @@ def test_two_processes_compile_at_once(tmp_path: Path) -> None:
     """Both compile, both write whole files of the same name, both run; and so does who comes later."""
     backtest(Momentum(), bars(60))
     body = BODY.format(f"{hash(str(tmp_path)) % 997 + 1}.0 * (self.n % 3)")
-    (tmp_path / "plan.py").write_text(IMPORTS + "\n\nclass Plan(Strategy):\n" + "".join(f"    {line}\n" for line in body.splitlines()))
+    (tmp_path / "plan.py").write_text(
+        IMPORTS + "\n\nclass Plan(Strategy):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    )
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()

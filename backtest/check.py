@@ -66,25 +66,25 @@ def check_strategy(strategy: "Strategy | type[Strategy]", data: Any = None, *, e
     begin = time.perf_counter()
     given = strategy() if isinstance(strategy, type) else strategy
     source = synthetic_tape(max(1, events // 3), 3, seed) if data is None else data
-    trial = Trial(prepare(given, source, **settings), events)
+    subject = Subject(prepare(given, source, **settings), events)
     rng = np.random.default_rng(seed)
     laws: dict[str, Callable[[], None]] = {
-        "determinism": trial.determinism,
-        "chunking": lambda: trial.chunking(rng, tries),
-        "snapshot": lambda: trial.snapshot(rng, tries),
-        "interpreter": lambda: trial.interpreter(short),
-        "causality": lambda: trial.causality(rng, tries),
-        "conservation": lambda: trial.conservation(rng, tries),
-        "parameters": trial.parameters,
+        "determinism": subject.determinism,
+        "chunking": lambda: subject.chunking(rng, tries),
+        "snapshot": lambda: subject.snapshot(rng, tries),
+        "interpreter": lambda: subject.interpreter(short),
+        "causality": lambda: subject.causality(rng, tries),
+        "conservation": lambda: subject.conservation(rng, tries),
+        "parameters": subject.parameters,
     }
     for law in laws.values():
         law()
-    fills = int(np.count_nonzero(trial.whole.reports["code"] == codes.FILL))
+    fills = int(np.count_nonzero(subject.whole.reports["code"] == codes.FILL))
     seconds = time.perf_counter() - begin
-    return Checked(repr(given), tuple(laws), len(trial.events), len(trial.whole.orders), fills, seconds)
+    return Checked(repr(given), tuple(laws), len(subject.events), len(subject.whole.orders), fills, seconds)
 
 
-class Trial:
+class Subject:
     """Strategies on a tape, run whole once; each method runs them another way, or raises StrategyError."""
 
     def __init__(self, prepared: Prepared, events: int | None = None) -> None:
@@ -142,7 +142,7 @@ class Trial:
 
     def interpreter(self, short: int) -> None:
         """Plain Python gives the same bytes as compiled code."""
-        few = Trial(self.prepared, min(short, len(self.events)))
+        few = Subject(self.prepared, min(short, len(self.events)))
         plain = uncompiled(few.prepared).drive()
         few.finish(plain)
         few.same("interpreter", plain.outputs(), "in plain Python")
@@ -157,7 +157,7 @@ class Trial:
             if done:
                 futures["cut off"] = self.events[:done]
             for what, events in futures.items():
-                drive = Trial.on(self.prepared, events).drive()
+                drive = Subject.on(self.prepared, events).drive()
                 drive.loop.stop_on_fault = 0  # strange prices may break a strategy, which is not what this looks for
                 drive.advance(None if cut % 5 == 0 else done, whole=True)
                 how = f"with all events from {done} on {what}"

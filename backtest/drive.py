@@ -38,9 +38,9 @@ class SimulatedVenue:
         n = len(instruments)
         parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n)]
         offsets, at = [], 0
-        for record, rows in parts:
+        for record, count in parts:
             offsets.append(at)
-            at += -(-record.dtype.itemsize * rows // 64) * 64
+            at += -(-record.dtype.itemsize * count // 64) * 64
         self.memory = np.zeros(at, np.uint8)
         self.header = Venue.at(self.memory.ctypes.data)
         v = self.header
@@ -81,8 +81,12 @@ class Drive:
     def __post_init__(self) -> None:
         z = self.machine.sizes
         margin = loop.ROUNDS * z.outbox
-        caps = {"orders": margin * 2 + 4096, "reports": margin * 4 + 4 * z.orders + 4096, "refusals": z.refusals * 2 + 1024,
-                "curve": max(1, min(len(self.events), CURVE_POINTS))}  # fmt: skip
+        caps = {
+            "orders": margin * 2 + 4096,
+            "reports": margin * 4 + 4 * z.orders + 4096,
+            "refusals": z.refusals * 2 + 1024,
+            "curve": max(1, min(len(self.events), CURVE_POINTS)),
+        }
         kinds = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
         self.buffers = {name: np.empty(cap, kinds[name].dtype) for name, cap in caps.items()}
         self.drained = {name: [] for name in caps}
@@ -149,7 +153,8 @@ def halt_error(machine: Machine) -> KernelHalted:
         codes.HALT_INSTRUMENT: "an event names an instrument that the kernel does not have",
     }
     return KernelHalted(
-        f"The kernel halted ({word}) at event {machine.kernel.seq}, {machine.kernel.ts} ns: {cures.get(code, 'a broken invariant')}.",
+        f"The kernel halted ({word}) at event {machine.kernel.seq}, {machine.kernel.ts} ns: "
+        f"{cures.get(code, 'a broken invariant')}.",
         code,
     )
 

@@ -13,8 +13,9 @@ from engine.kernel import codes
 from engine.kernel.events import event_at
 from engine.kernel.primitives import Pointer, hot, prefetch
 from engine.kernel.records import Curve, Kernel, Order, Refusal, kernel_at, outbox, refusals, routes, slots
+from engine.kernel.resolve import resolve
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, dispatch, resolve, step
+from engine.kernel.step import close_slice, dispatch, step
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
 AHEAD = 48  # events between a prefetch and its use: about the latency of memory

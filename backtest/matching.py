@@ -89,10 +89,10 @@ def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
     """The first price of the bar meets one order."""
     o = venue_orders(v, row)
     price, alive, resting = bar.open, True, not o.fresh
-    if o.type == codes.STOP or o.type == codes.STOP_LIMIT:
-        if not o.triggered and (price - o.stop) * o.side >= -SAME * price:
-            o.triggered = 2 if o.type == codes.STOP_LIMIT else 1  # at the open: it rests through the bar
-            resting = False
+    stops = o.type == codes.STOP or o.type == codes.STOP_LIMIT
+    if stops and not o.triggered and (price - o.stop) * o.side >= -SAME * price:
+        o.triggered = 2 if o.type == codes.STOP_LIMIT else 1  # at the open: it rests through the bar
+        resting = False
     if o.type == codes.MARKET or (o.type == codes.STOP and o.triggered):
         alive = fill(lp, v, row, ts, price, False)
     elif (o.type == codes.LIMIT or o.triggered) and (o.price - price) * o.side >= -SAME * price:

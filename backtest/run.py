@@ -40,20 +40,22 @@ def backtest(strategy: "Strategy | Sequence[Strategy]", data: Any, **settings: A
     return prepare(strategy, data, **settings).run()
 
 
-def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments: Any = None, start: Span = None, end: Span = None,
-            cash: float = 100_000.0, risk: Risk | None = None, venue: VenueModel | None = None, compiled: bool = True,
-            sizes: Sizes | None = None, on_fault: str = "raise", name: str | None = None, open_options: dict[str, Any] | None = None,
+def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments: Any = None,
+            start: Span = None, end: Span = None, cash: float = 100_000.0, risk: Risk | None = None,
+            venue: VenueModel | None = None, compiled: bool = True,
+            sizes: Sizes | None = None, on_fault: str = "raise", name: str | None = None,
+            open_options: dict[str, Any] | None = None,
             **short: Any) -> "Prepared":  # fmt: skip
     """Everything ready to run.
 
-    `data`: a dataset's name, a path, or a polars frame with a time column and OHLCV. `start`, `end`: [start, end) on the
-    bars' close times. `cash` in account currency. Fields of Risk and VenueModel may be given by their name
+    `data`: a dataset's name, a path, or a polars frame with a time column and OHLCV. `start`, `end`: [start, end) on
+    the bars' close times. `cash` in account currency. Fields of Risk and VenueModel may be given by their name
     (`taker_bps=5, leverage=2`). `on_fault`: "raise" stops at the first fault of a strategy, "continue" lets the others
     go on. `compiled=False` runs the same code in plain Python, thousands of times slower, for a debugger.
 
     Raises ConfigError, DataError, StrategyError with what is wrong and what to do.
     """
-    given = list(strategy) if isinstance(strategy, list | tuple) else [strategy]
+    given: list[Any] = list(strategy) if isinstance(strategy, list | tuple) else [strategy]
     if not given:
         raise ConfigError("A backtest needs at least one strategy, the list is empty.")
     for one in given:
@@ -91,7 +93,8 @@ def instrument_rows(tape: Any, risk: Risk, venue: VenueModel) -> "np.ndarray[Any
         unknown = sorted(set(listed) - set(names))
         if unknown:
             raise ConfigError(
-                f"risk.{what} names {', '.join(unknown)}, which the data do not have; there are {', '.join(names[:20])}."
+                f"risk.{what} names {', '.join(unknown)}, which the data do not have; "
+                f"there are {', '.join(names[:20])}."
             )
     currencies = {info.currency for info in tape.instruments}
     if len(currencies) > 1:
@@ -123,7 +126,8 @@ def instrument_rows(tape: Any, risk: Risk, venue: VenueModel) -> "np.ndarray[Any
 class Prepared:
     """A backtest that is ready to run; each run starts afresh."""
 
-    def __init__(self, strategies: list[Strategy], tape: Any, cash: float, risk: Risk, venue: VenueModel, compiled: bool,
+    def __init__(self, strategies: list[Strategy], tape: Any, cash: float, risk: Risk, venue: VenueModel,
+                 compiled: bool,
                  sizes: Sizes | None, on_fault: str, name: str | None) -> None:  # fmt: skip
         self.strategies, self.tape, self.cash, self.risk, self.venue = strategies, tape, cash, risk, venue
         self.compiled, self.on_fault = compiled, on_fault
@@ -188,14 +192,16 @@ class Prepared:
             identity["faults"] = [str(fault) for fault in self.faults()]
             print("\n".join(f"tandem: stopped by a fault: {text}" for text in identity["faults"]), file=sys.stderr)
         return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape,
-                      [type(s).__name__ for s in self.strategies], self.cash, self.config(), identity, seconds)  # fmt: skip
+                      [type(s).__name__ for s in self.strategies], self.cash, self.config(), identity,
+                      seconds)  # fmt: skip
 
     def config(self) -> dict[str, Any]:
         """The resolved settings as plain values."""
         return {
             "name": self.name, "cash": self.cash, "risk": asdict(self.risk), "venue": asdict(self.venue),
             "strategies": [{"class": type(s).__name__, "params": s.values} for s in self.strategies],
-            "data": {"name": self.tape.name, "digest": self.tape.digest, "instruments": [i.name for i in self.tape.instruments]},
+            "data": {"name": self.tape.name, "digest": self.tape.digest,
+                     "instruments": [i.name for i in self.tape.instruments]},
         }  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
@@ -240,16 +246,19 @@ class Prepared:
             frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if f.filename != layout.__file__]
             trace = "".join(traceback.format_list(frames))
             shown = ", ".join(f"{key}={_short(value)}" for key, value in state.items())
-            fault = StrategyFault(f"{what}.\n{trace}{type(error).__name__}: {error}\nState before the event: {shown}\nEvent: {event}",
+            fault = StrategyFault(f"{what}.\n{trace}{type(error).__name__}: {error}\n"
+                                  f"State before the event: {shown}\nEvent: {event}",
                                   state, event)  # fmt: skip
             fault.__cause__ = error
             return fault
         if code == codes.FAULT_QUEUE:
-            return StrategyFault(f"{what}: more signals at once than the queue holds ({self.sizes.signals}), or a signal for an instrument "
+            return StrategyFault(f"{what}: more signals at once than the queue holds ({self.sizes.signals}), "
+                                 "or a signal for an instrument "
                                  f"that does not exist (there are {len(self.rows)}).")  # fmt: skip
         if strategy.library:
             return StrategyFault(f"{what}: its library {strategy.library} set ctx->fault = {code}.")
-        return StrategyFault(f"{what} in compiled code, but not in plain Python: it may depend on integer overflow or on a library. "
+        return StrategyFault(f"{what} in compiled code, but not in plain Python: it may depend on integer "
+                             "overflow or on a library. "
                              "Run it with compiled=False and a debugger.")  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from bench import cases, data, measure
 
 
 @nb.njit(nogil=True)
-def crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_bar, fill_price, fill_qty):  # type: ignore[no-untyped-def]
+def crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_bar, fill_price, fill_qty):
     """SMA cross on one series; returns final equity, trades, drawdown and the moments of returns."""
     quick = total = 0.0
     for i in range(slow):
@@ -55,7 +55,7 @@ def crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_bar, fill_p
 
 
 @nb.njit(nogil=True)
-def panel_crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_day, fill_of, fill_price, fill_qty):  # type: ignore[no-untyped-def]
+def panel_crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_day, fill_of, fill_price, fill_qty):
     """SMA cross on each column of (days, instruments), one account; returns final equity, trades, drawdown."""
     days, width = closes.shape
     quick, total, held = np.zeros(width), np.zeros(width), np.zeros(width)
@@ -93,7 +93,7 @@ def panel_crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_day, 
 @nb.njit(nogil=True)
 def momentum(
     opens, closes, decides, long, skip, best, invested, fee, cash, equity, fill_day, fill_of, fill_price, fill_qty
-):  # type: ignore[no-untyped-def]
+):
     """12-1 momentum, decided at a close, filled at the next open; returns final equity, orders, drawdown."""
     days, width = closes.shape
     held, target = np.zeros(width), np.zeros(width)

@@ -1,1 +1,1 @@
-"""Values of settings as YAML: one file for each mode, one folder for each group of choices. Schema: engine/config.py."""
+"""Values of settings as YAML: a file for each mode, a folder for each group of choices. Schema: engine/config.py."""

@@ -36,7 +36,7 @@ class CrossMomentum(Strategy):
     def on_bar(self, bar: Bar, ctx: Ctx) -> None:
         self.closes[bar.instrument].push(bar.close)
 
-    def on_slice(self, slice: Slice, ctx: Ctx) -> None:
+    def on_slice(self, close: Slice, ctx: Ctx) -> None:
         month = month_of(ctx.now)
         if month == self.month:
             return

@@ -34,11 +34,12 @@ def _kernel_words() -> tuple[Any, ...]:
 def _refuse_if_forbidden(what: str) -> None:
     if not may_compile:
         raise ImageError(
-            f"{what} is not compiled for this machine, and this process may not compile; compile it first with mode=compile."
+            f"{what} is not compiled for this machine, and this process may not compile; "
+            "compile it first with mode=compile."
         )
 
 
-def program_digest(name: str, entries: dict[str, Callable[..., None]]) -> str:
+def program_digest(name: str, entries: dict[str, Any]) -> str:
     """The name of a program's image: its own sources, the kernel's, versions and processor."""
     walk = image.Walk()
     walk.add("program", name, _kernel_words())
@@ -47,7 +48,7 @@ def program_digest(name: str, entries: dict[str, Callable[..., None]]) -> str:
     return walk.hexdigest()
 
 
-def program(name: str, entries: dict[str, Callable[..., None]]) -> image.Image:
+def program(name: str, entries: dict[str, Any]) -> image.Image:
     """The image of `entries`: plain functions of one address each, C functions `void f(int64)` once compiled."""
     digest = program_digest(name, entries)
     found = image.load(digest)
@@ -117,7 +118,10 @@ def loop(name: str, function: Callable[[int], None], record: type[Record]) -> im
     from engine.kernel import compile_types as kinds
 
     return act.build(
-        digest, lambda translator: {"run": act.guarded_loop(function, translator)}, kinds.HANDLER_OPTIONS, {"loop": name}
+        digest,
+        lambda translator: {"run": act.guarded_loop(function, translator)},
+        kinds.HANDLER_OPTIONS,
+        {"loop": name},
     )
 
 

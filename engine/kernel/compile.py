@@ -49,7 +49,8 @@ class Translator:
             return self.twins[key]
         twin = value
         if key in CHECKED and self.options["error_model"] == "python":
-            return self.function(CHECKED[key])
+            checked: Any = CHECKED[key]
+            return self.function(checked)
         if isinstance(value, FunctionType) and not hasattr(value, "py_func"):
             return self.function(value)
         if isinstance(value, Table):
@@ -100,7 +101,7 @@ class Translator:
         return self.rewrites[id(function)]
 
     def _shell(self, function: FunctionType) -> tuple[FunctionType, Callable[[], None]]:
-        """A copy of a function with globals of its own, and the act that fills them (after the copy is known, for recursion)."""
+        """A copy of a function with globals of its own, and the act that fills them once the copy is known."""
         scope: dict[str, Any] = dict(function.__globals__)
         cells = tuple(CellType(c.cell_contents) for c in function.__closure__ or ())
         shell = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells or None)

@@ -11,7 +11,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import types as types
 from numba.core.datamodel.models import RecordModel
 from numba.core.datamodel.registry import register_default
 from numba.core.typing import arraydecl
@@ -182,7 +182,7 @@ def _table_item(typing: Any, table: Any, index: Any) -> Any:
     if not isinstance(table, _Tables):
         return None
     item = _tables[table]
-    stride = item.dtype.itemsize if isinstance(item, type) else np.dtype(item).itemsize
+    stride = np.dtype(item).itemsize if isinstance(item, str) else item.dtype.itemsize
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
@@ -268,7 +268,7 @@ for _template in (arraydecl.StaticGetItemRecord, arraydecl.StaticGetItemLiteralR
     _leave_tables(_template)
 
 
-@lower_builtin("static_getitem", _Tables, types.IntegerLiteral)  # type: ignore[untyped-decorator]
+@lower_builtin("static_getitem", _Tables, types.IntegerLiteral)
 def _table_constant(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     table, index = signature.args
     get = context.typing_context.resolve_value_type(operator.getitem)

@@ -49,7 +49,7 @@ def cache_folder(name: str) -> Path:
             raise PermissionError(13, "not writable")
     except OSError as error:
         raise ConfigError(
-            f"The cache directory {folder} cannot be written ({error.strerror}); compiled code and tapes are kept there. "
+            f"The cache directory {folder} cannot be written ({error.strerror}); compiled code and tapes live there. "
             "Make it writable, or set TANDEM_CACHE to a directory that is."
         ) from error
     return folder
@@ -226,8 +226,8 @@ class Library:
             raise ImageError(f"{strategy}.library: {path} does not say which layout it was built for (no symbol "
                              f"tandem_abi). {cure}") from error  # fmt: skip
         if built_for != abi:
-            raise ImageError(f"{strategy}.library: {path} was built for other layouts ({built_for}) than {strategy} and "
-                             f"this engine have ({abi}). {cure}")  # fmt: skip
+            raise ImageError(f"{strategy}.library: {path} was built for other layouts ({built_for}) than "
+                             f"{strategy} and this engine have ({abi}). {cure}")  # fmt: skip
         found = {name: getattr(self._library, name) for name in names if hasattr(self._library, name)}
         if not found:
             raise ImageError(
@@ -264,7 +264,8 @@ def load(digest: str) -> Image | None:
         ) from error
     if hashlib.sha256(code).hexdigest() != manifest.get("sha256"):
         raise ImageError(
-            f"image {folder / manifest['object']} is damaged: its hash differs from the manifest's. Delete {digest}.* there and start again."
+            f"image {folder / manifest['object']} is damaged: its hash differs from the "
+            f"manifest's. Delete {digest}.* there and start again."
         )
     _loaded[digest] = Image(digest, manifest, code)
     return _loaded[digest]

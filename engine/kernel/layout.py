@@ -50,7 +50,7 @@ class Array:
 
     def __init__(self, address: int, item: Any, length: int) -> None:
         self._address, self._item, self._length = address, item, length
-        self._step = item.dtype.itemsize if isinstance(item, type) else ctypes.sizeof(SCALARS[item])
+        self._step = ctypes.sizeof(SCALARS[item]) if isinstance(item, str) else item.dtype.itemsize
 
     def _where(self, index: int) -> int:
         if not -self._length <= index < self._length:
@@ -59,7 +59,7 @@ class Array:
 
     def __getitem__(self, index: int) -> Any:
         where = self._where(index)
-        return self._item.at(where) if isinstance(self._item, type) else SCALARS[self._item].from_address(where).value
+        return SCALARS[self._item].from_address(where).value if isinstance(self._item, str) else self._item.at(where)
 
     def __setitem__(self, index: int, value: Any) -> None:
         where = self._where(index)
@@ -85,7 +85,7 @@ class PerInstrument:
 
     def __init__(self, address: int, item: Any) -> None:
         self._address, self._item = address, item
-        self._step = item.dtype.itemsize if isinstance(item, type) else ctypes.sizeof(SCALARS[item])
+        self._step = ctypes.sizeof(SCALARS[item]) if isinstance(item, str) else item.dtype.itemsize
 
     def __len__(self) -> int:
         return int(ctypes.c_int64.from_address(self._address + 8).value)
@@ -143,8 +143,8 @@ class Field:
             return np.dtype(self.kind)
         if self.kind is PerInstrument:
             return TABLE_DTYPE
-        item = self.item if self.kind is Array else self.kind
-        base = item.dtype if isinstance(item, type) else np.dtype(item)
+        item: Any = self.item if self.kind is Array else self.kind
+        base = np.dtype(item) if isinstance(item, str) else item.dtype
         return np.dtype((base, (self.length,))) if self.kind is Array else base
 
 
@@ -242,10 +242,10 @@ class Record:
             "itemsize": max(8, -(-offset // max(8, align)) * max(8, align)),
         }, align=True)  # fmt: skip
 
-    def __class_getitem__(cls, capacity: int) -> type[Self]:
-        """The same record with another capacity: `Mean[4096]`; `Mean[Capacity]` inside a record takes the outer one's."""
+    def __class_getitem__(cls, capacity: Any) -> Any:
+        """The same record with another capacity: `Mean[4096]`; `Mean[Capacity]` in a record takes the outer one's."""
         if capacity is Capacity:
-            return Annotated[cls, Capacity]  # type: ignore[return-value]
+            return Annotated[cls, Capacity]
         if not isinstance(capacity, int) or not 1 <= capacity <= 1 << 20:
             raise StrategyError(f"{cls.__name__}[{capacity!r}]: a capacity is an integer from 1 to {1 << 20}.")
         if capacity == cls.capacity:
@@ -253,7 +253,8 @@ class Record:
         if capacity not in cls._variants:
             name = f"{cls.__name__}_{capacity}"
             body = {"__module__": cls.__module__, "__doc__": cls.__doc__}
-            cls._variants[capacity] = type(cls)(name, (cls,), body, capacity=capacity)
+            metaclass: Any = type(cls)
+            cls._variants[capacity] = metaclass(name, (cls,), body, capacity=capacity)
         return cls._variants[capacity]
 
     @classmethod
@@ -316,4 +317,6 @@ def _is_meta(hint: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.asdict()
-    return [_plain(x) for x in value] if isinstance(value, Array | PerInstrument) else value
+    if isinstance(value, Array | PerInstrument):
+        return [_plain(value[i]) for i in range(len(value))]
+    return value

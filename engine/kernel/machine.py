@@ -48,8 +48,17 @@ class Sizes:
 class Machine:
     """Owns the arena of one kernel."""
 
-    def __init__(self, placed: Sequence[Placed], instruments: "np.ndarray[Any, Any]", *, cash: float, limits: dict[str, float] | None = None,
-                 breach: dict[int, int] | None = None, session: int = 1, sizes: Sizes | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        placed: Sequence[Placed],
+        instruments: "np.ndarray[Any, Any]",
+        *,
+        cash: float,
+        limits: dict[str, float] | None = None,
+        breach: dict[int, int] | None = None,
+        session: int = 1,
+        sizes: Sizes | None = None,
+    ) -> None:
         if not placed:
             raise ConfigError("A kernel needs at least one strategy.")
         if instruments.dtype != records.Instrument.dtype or len(instruments) == 0:
@@ -106,7 +115,8 @@ class Machine:
         """Back to a snapshot of a kernel of the same shape."""
         if len(state) != self.snapshot_bytes:
             raise ConfigError(
-                f"The snapshot has {len(state)} bytes, this kernel {self.snapshot_bytes}: strategies, instruments or sizes differ."
+                f"The snapshot has {len(state)} bytes, this kernel {self.snapshot_bytes}: "
+                "strategies, instruments or sizes differ."
             )
         self.arena[: self.snapshot_bytes] = np.frombuffer(state, np.uint8)
 
@@ -163,7 +173,7 @@ class Machine:
                 begin = at + instance * stride
                 self.arena[begin : begin + len(template)] = template
                 cls.place_tables(self.state(s, instance), n)
-            for name, address in p.addresses.items():
+            for name in p.addresses:
                 slot.handles |= 1 << HANDLERS[name][0]
             self.retarget(s, p.addresses)
             slot.active = slot.handles

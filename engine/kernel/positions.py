@@ -104,7 +104,7 @@ def apply_cash(k: Kernel, instrument: int, per_unit: float) -> None:
 def apply_split(k: Kernel, instrument: int, ratio: float) -> None:
     """`ratio` new units for one old. Fractions of a lot are paid out in cash at the last price.
 
-    The account as a whole gets the whole lots of its net position, as a venue would give them; the strategies share them.
+    The account gets the whole lots of its net position, as a venue would give them; the strategies share them.
     """
     m = markets(k, instrument)
     held, given = 0, 0  # lots before and after the split, of the strategies up to this one

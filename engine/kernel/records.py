@@ -56,7 +56,7 @@ class Instrument(Record):
 
 
 class Market(Record):
-    """The changing side of an instrument: last price, our net position, our open orders. Two cache lines, hot one first."""
+    """The changing side of an instrument: last price, our net position and orders. Two cache lines, hot one first."""
 
     ts: I8
     mark: F8

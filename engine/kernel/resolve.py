@@ -138,8 +138,8 @@ def resolve_other(k: Kernel, q: Signal) -> None:
         resolve_replace(k, q, o)
 
 
-def check_replace(k: Kernel, o: OpenOrder, trial: OpenOrder, lots: int) -> int:
-    """The verdict on an open order's new shape: the order is taken out of the counts while `trial` stands for it."""
+def check_replace(k: Kernel, o: OpenOrder, shape: OpenOrder, lots: int) -> int:
+    """The verdict on an open order's new shape: the order is taken out of the counts while `shape` stands for it."""
     if over(k, lots * instruments(k, o.instrument).lot, k.limits.order_qty):
         return codes.ORDER_QTY
     left = o.qty - o.filled
@@ -148,7 +148,7 @@ def check_replace(k: Kernel, o: OpenOrder, trial: OpenOrder, lots: int) -> int:
     state = o.state
     o.state = codes.FREE
     recommit(k, o.instrument)
-    reason = check(k, trial)
+    reason = check(k, shape)
     o.state = state
     k.opened += 1
     count_working(k, o, left)
@@ -160,8 +160,8 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     """Check the new shape of an open order as if it were new, on a reserved slot, then ask the venue."""
     i = instruments(k, o.instrument)
     lots = to_lots(q.qty, i.lot)
-    trial_id = reserve(k)
-    if trial_id == 0 or not o.filled < lots < TOO_MANY:
+    shape_id = reserve(k)
+    if shape_id == 0 or not o.filled < lots < TOO_MANY:
         refuse(
             k,
             q.strategy,
@@ -169,27 +169,27 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
             o.id,
             lots * o.side,
             q.price,
-            codes.OPEN_ORDERS if trial_id == 0 else codes.BAD_ORDER,
+            codes.OPEN_ORDERS if shape_id == 0 else codes.BAD_ORDER,
         )
-        if trial_id != 0:
-            drop(k, find(k, trial_id))
+        if shape_id != 0:
+            drop(k, find(k, shape_id))
         return
     price = to_tick(q.price, i.tick, o.side) if q.price > 0.0 else o.price
     stop = to_tick(q.stop, i.tick, -o.side) if q.stop > 0.0 else o.stop
-    trial = find(k, trial_id)
-    trial.qty = lots - o.filled
-    trial.side = o.side
-    trial.type = o.type
-    trial.tif = o.tif
-    trial.price = price
-    trial.stop = stop
-    trial.instrument = o.instrument
-    trial.strategy = o.strategy
-    trial.mask = o.mask
+    shape = find(k, shape_id)
+    shape.qty = lots - o.filled
+    shape.side = o.side
+    shape.type = o.type
+    shape.tif = o.tif
+    shape.price = price
+    shape.stop = stop
+    shape.instrument = o.instrument
+    shape.strategy = o.strategy
+    shape.mask = o.mask
     reason = codes.UNKNOWN_ORDER  # a change is under way already
     if o.state == codes.WORKING or o.state == codes.SENT:
-        reason = check_replace(k, o, trial, lots)
-    drop(k, trial)
+        reason = check_replace(k, o, shape, lots)
+    drop(k, shape)
     if reason != codes.OK:
         refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, reason)
     elif k.trading == codes.LIVE:

@@ -49,8 +49,14 @@ def refuse(k: Kernel, strategy: int, instrument: int, order_id: int, lots: int, 
 
 
 def reducing(k: Kernel, o: OpenOrder) -> bool:
-    """Whether the order can only bring the net position closer to zero, all open orders on its side counted."""
+    """Whether the order can only bring the net position closer to zero, all open orders on its side counted.
+
+    A reduce-only order counts alone, as the venue fills no more of it than is held: a stop and a target may share a
+    position.
+    """
     m = markets(k, o.instrument)
+    if o.mask & codes.REDUCE_ONLY:
+        return m.net * o.side < 0 and o.qty <= abs(m.net)
     if o.side > 0:
         return m.net < 0 and o.qty + m.buys + max(m.certain, 0) <= -m.net
     return m.net > 0 and o.qty + m.sells + max(-m.certain, 0) <= m.net
@@ -186,7 +192,10 @@ def set_floor(k: Kernel) -> None:
 
 @hot
 def watch_losses(k: Kernel) -> None:
-    """At the end of a timestamp: new peak, or a breach of a loss limit. The drawdown breach lasts, the daily one ends with the day."""
+    """At the end of a timestamp: a new peak, or a breach of a loss limit.
+
+    The breach of the drawdown lasts, that of the daily loss ends with the day.
+    """
     equity = k.cash + k.value
     if equity > k.peak:
         k.peak = equity

@@ -22,9 +22,9 @@ class Job(Record):
     out: I8
     rows: I8
     failed: I8
-    arrays: Array[int, MOST]
-    integers: Array[int, MOST]
-    floats: Array[float, MOST]
+    arrays: Array[int, MOST]  # type: ignore[type-arg, valid-type]
+    integers: Array[int, MOST]  # type: ignore[type-arg, valid-type]
+    floats: Array[float, MOST]  # type: ignore[type-arg, valid-type]
 
 
 class Number(Record):
@@ -48,7 +48,8 @@ def scan(cls: type[Record], arrays: tuple[Floats, ...], args: tuple[float, ...])
         job.arrays[k] = array.ctypes.data
     for k, value in enumerate(args):
         (job.integers if isinstance(value, int | np.integer) else job.floats)[k] = value
-    _compiled(cls, len(arrays), tuple(isinstance(a, int | np.integer) for a in args))(job._address)
+    kind: Any = cls
+    _compiled(kind, len(arrays), tuple(isinstance(a, int | np.integer) for a in args))(job._address)
     if job.failed:
         head = tuple(array[: job.failed] for array in arrays)
         scan_python(cls, head, args)  # raises what the compiled loop could only count
@@ -71,8 +72,14 @@ def _loop(cls: type[Record], arrays: int, integral: tuple[bool, ...]) -> Any:
     width = 8 * (1 + len(names))
     values = [f"number_at(job.arrays[{k}] + 8 * t).value" for k in range(arrays)]
     values += [f"job.{'integers' if whole else 'floats'}[{k}]" for k, whole in enumerate(integral)]
-    lines = ["def run(address):", "    job = job_at(address)", "    record = record_at(job.state)", "    for t in range(job.rows):",
-             "        job.failed = t + 1", f"        number_at(job.out + {width} * t).value = record.update({', '.join(values)})"]  # fmt: skip
+    lines = [
+        "def run(address):",
+        "    job = job_at(address)",
+        "    record = record_at(job.state)",
+        "    for t in range(job.rows):",
+        "        job.failed = t + 1",
+        f"        number_at(job.out + {width} * t).value = record.update({', '.join(values)})",
+    ]
     lines += [
         f"        number_at(job.out + {width} * t + {8 * k}).value = record.{name}" for k, name in enumerate(names, 1)
     ]

@@ -6,6 +6,7 @@ Law 3: a handler is `def on_xxx(self, event, ctx)`, plain Python over fields, ev
 """
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable
 from types import FunctionType
@@ -55,8 +56,7 @@ class Param:
         if kind == "f8" and math.isnan(value):
             raise StrategyError(f"{where} must be a number, got nan.")
         for word, limit in self.bounds.items():
-            sign, holds = BOUNDS[word]
-            if not holds(value, limit):
+            if not BOUNDS[word][1](value, limit):
                 allowed = " and ".join(f"{BOUNDS[w][0]} {b}" for w, b in self.bounds.items())
                 raise StrategyError(f"{where} must be {allowed}, got {value!r}.")
         return value
@@ -84,24 +84,31 @@ class Strategy(Record):
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Param)}
         cls.params = {**cls.params, **own}
         for name in own:
-            if name not in cls.__dict__.get("__annotations__", {}) and not _annotated(cls, name):
+            if not _annotated(cls, name):
                 raise StrategyError(
-                    f"{declared_at(cls)}{cls.__qualname__}.{name}: a parameter needs a type; write `{name}: float = param(...)`."
+                    f"{declared_at(cls)}{cls.__qualname__}.{name}: a parameter needs a type; "
+                    f"write `{name}: float = param(...)`."
                 )
         for name, value in vars(cls).items():
             declared = name in cls.fields or (name in _hints(cls) and "ClassVar" not in str(_hints(cls)[name]))
-            if declared and not name.startswith("_") and isinstance(value, int | float | list | dict | set | str | tuple):
+            if (
+                declared
+                and not name.startswith("_")
+                and isinstance(value, int | float | list | dict | set | str | tuple)
+            ):
                 raise StrategyError(
-                    f"{declared_at(cls)}{cls.__qualname__}.{name} = {value!r}: state starts as zero. For a parameter write "
+                    f"{declared_at(cls)}{cls.__qualname__}.{name} = {value!r}: state starts as zero. "
+                    "For a parameter write "
                     f"`{name}: {type(value).__name__} = param({value!r})`; to start state elsewhere set it in on_start."
                 )
         super().__init_subclass__(**kwargs)
-        for name, value in vars(cls).items():
+        for name in vars(cls):
             if name.startswith("on_") and name not in HANDLERS:
                 near = difflib.get_close_matches(name, HANDLERS, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise StrategyError(
-                    f"{declared_at(cls)}{cls.__qualname__}.{name} is not a handler; there are {', '.join(HANDLERS)}.{hint}"
+                    f"{declared_at(cls)}{cls.__qualname__}.{name} is not a handler; "
+                    f"there are {', '.join(HANDLERS)}.{hint}"
                 )
         cls.handlers = {n: getattr(cls, n) for n in HANDLERS if isinstance(getattr(cls, n, None), FunctionType)}
         for name, function in cls.handlers.items():
@@ -114,7 +121,8 @@ class Strategy(Record):
         cls = type(self)
         if not cls.handlers and cls.library is None:
             raise StrategyError(
-                f"{cls.__qualname__} has no handler; write at least `def on_bar(self, bar, ctx)`. There are {', '.join(HANDLERS)}."
+                f"{cls.__qualname__} has no handler; write at least `def on_bar(self, bar, ctx)`. "
+                f"There are {', '.join(HANDLERS)}."
             )
         memory = np.zeros(1, cls.dtype)
         self._address, self._owner = memory.ctypes.data, memory
@@ -138,7 +146,7 @@ class Strategy(Record):
             raise StrategyError(f"{cls.__qualname__}: {error}.") from error
 
     def validate(self) -> None:
-        """Check parameters against each other: raise ValueError or StrategyError with a sentence. Runs when a strategy is made."""
+        """Check parameters against each other: raise ValueError with a sentence. Runs when a strategy is made."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -183,13 +191,12 @@ def _round(length: int) -> int:
 
 
 def _step(field: Field) -> int:
-    item = field.item
-    return int(item.dtype.itemsize if isinstance(item, type) else np.dtype(item).itemsize)
+    item: Any = field.item
+    return int(np.dtype(item).itemsize if isinstance(item, str) else item.dtype.itemsize)
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    found = cls.__dict__.get("__annotations__")
-    return found if found is not None else {}
+    return inspect.get_annotations(cls)
 
 
 def _annotated(cls: type, name: str) -> bool:

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.check import Trial, check_strategy
+from backtest.check import Subject, check_strategy
 from engine.errors import StrategyError
 from engine.kernel.events import Bar
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy
 from engine.store.synthetic import synthetic_tape
-from tests.laws.world import trials
+from tests.laws.world import subjects
 
 
-@given(trials(), st.integers(0, 1 << 30))
-def test_the_future_does_not_reach_back(trial: Trial, seed: int) -> None:
-    trial.causality(np.random.default_rng(seed), 2)
+@given(subjects(), st.integers(0, 1 << 30))
+def test_the_future_does_not_reach_back(subject: Subject, seed: int) -> None:
+    subject.causality(np.random.default_rng(seed), 2)
 
 
 class Peek(Strategy):

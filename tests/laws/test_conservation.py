@@ -9,29 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.audit import audit
-from backtest.check import Trial
+from backtest.check import Subject
 from backtest.drive import Drive
 from engine.config import Risk, VenueModel
 from engine.kernel import codes
-from tests.laws.world import MINUTE, Fuzz, decode, stage, trials
+from tests.laws.world import MINUTE, Fuzz, decode, stage, subjects
 
 
-@given(trials(), st.integers(0, 1 << 30))
-def test_any_strategy_conserves(trial: Trial, seed: int) -> None:
-    trial.conservation(np.random.default_rng(seed), 2)
+@given(subjects(), st.integers(0, 1 << 30))
+def test_any_strategy_conserves(subject: Subject, seed: int) -> None:
+    subject.conservation(np.random.default_rng(seed), 2)
 
 
-@given(trials())
-def test_every_fill_is_explained_by_the_tape(trial: Trial) -> None:
+@given(subjects())
+def test_every_fill_is_explained_by_the_tape(subject: Subject) -> None:
     """A fill is at the open, a stop or a limit of its bar, plus slippage; all of a bar's stay within participation."""
-    model, events = trial.prepared.venue, trial.events
+    model, events = subject.prepared.venue, subject.events
     slip, taken = model.slippage_bps * 1e-4, dict[tuple[int, int], float]()
     prices = dict[int, set[float]]()
-    for order in trial.whole.orders:
+    for order in subject.whole.orders:
         prices.setdefault(int(order["id"]), set()).update((float(order["price"]), float(order["stop"])))
     bars = events[events["kind"] == codes.BAR]
-    for row in trial.whole.reports[trial.whole.reports["code"] == codes.FILL]:
-        info = trial.tape.instruments[int(row["instrument"])]
+    for row in subject.whole.reports[subject.whole.reports["code"] == codes.FILL]:
+        info = subject.tape.instruments[int(row["instrument"])]
         own = bars[(bars["instrument"] == row["instrument"]) & (bars["ts"] >= row["ts"])]
         near = [b for b in own if b["ts"] - info.bar_ns <= row["ts"]] or [own[0]]
         side = 1.0 if row["qty"] > 0 else -1.0
@@ -72,7 +72,7 @@ def _value(drive: Drive) -> None:
 @pytest.mark.parametrize("harm", [_cash, _position, _opened, _pending, _venue, _value])
 def test_the_audit_sees_harm(harm: Callable[[Any], None]) -> None:
     tape = decode(np.random.default_rng(5).bytes(900), 2, MINUTE)
-    trial = stage([Fuzz(seed=3)], tape, Risk(leverage=5.0), VenueModel())
-    assert audit(trial.drive, trial.whole) == []
-    harm(trial.drive)
-    assert audit(trial.drive, trial.whole) != []
+    subject = stage([Fuzz(seed=3)], tape, Risk(leverage=5.0), VenueModel())
+    assert audit(subject.drive, subject.whole) == []
+    harm(subject.drive)
+    assert audit(subject.drive, subject.whole) != []

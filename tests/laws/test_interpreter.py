@@ -2,10 +2,10 @@
 
 from hypothesis import given
 
-from backtest.check import Trial
-from tests.laws.world import trials
+from backtest.check import Subject
+from tests.laws.world import subjects
 
 
-@given(trials(events=30))
-def test_plain_python_is_an_oracle(trial: Trial) -> None:
-    trial.interpreter(30)
+@given(subjects(events=30))
+def test_plain_python_is_an_oracle(subject: Subject) -> None:
+    subject.interpreter(30)

@@ -5,25 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.check import Trial, move, together
+from backtest.check import Subject, move, together
 from engine.errors import ConfigError
-from tests.laws.world import MINUTE, Fuzz, FuzzAll, decode, stage, trials
+from tests.laws.world import MINUTE, Fuzz, FuzzAll, decode, stage, subjects
 
 
-@given(trials(), st.integers(0, 1 << 30))
-def test_any_cut_can_be_continued(trial: Trial, seed: int) -> None:
-    trial.snapshot(np.random.default_rng(seed), 3)
+@given(subjects(), st.integers(0, 1 << 30))
+def test_any_cut_can_be_continued(subject: Subject, seed: int) -> None:
+    subject.snapshot(np.random.default_rng(seed), 3)
 
 
 def test_every_event_is_a_place_to_stop() -> None:
-    trial = stage([FuzzAll(seed=1), Fuzz(seed=2)], decode(np.random.default_rng(7).bytes(240), 2, MINUTE))
-    for cut in range(len(trial.events) + 1):
-        first, second = trial.prepared.drive(), trial.prepared.drive()
+    subject = stage([FuzzAll(seed=1), Fuzz(seed=2)], decode(np.random.default_rng(7).bytes(240), 2, MINUTE))
+    for cut in range(len(subject.events) + 1):
+        first, second = subject.prepared.drive(), subject.prepared.drive()
         first.advance(cut)
         move(first, second)
         second.advance()
-        trial.same("snapshot", together(first.outputs(), second.outputs()), f"restored at {cut}")
-        trial.same_state("snapshot", second, f"restored at {cut}")
+        subject.same("snapshot", together(first.outputs(), second.outputs()), f"restored at {cut}")
+        subject.same_state("snapshot", second, f"restored at {cut}")
 
 
 def test_a_snapshot_of_another_shape_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from backtest.check import Trial
+from backtest.check import Subject
 from backtest.run import Prepared
 from engine.config import Risk, VenueModel
 from engine.kernel import codes
@@ -117,7 +117,9 @@ def decode(data: bytes, instruments: int, bar_ns: int) -> Tape:
         row["ts"] = row["recv"] = ts
         row["instrument"] = i
         if what > 240 and n:
-            row["kind"], row["amount"] = codes.SPLIT, RATIOS[what % 5]
+            ratio = RATIOS[what % 5]  # one that leads back where the price has gone far
+            ratio = max(ratio, 1 / ratio) if prices[i] > LEVELS[i % 4] else min(ratio, 1 / ratio)
+            row["kind"], row["amount"] = codes.SPLIT, ratio
             prices[i] /= row["amount"]
         elif what > 224 and n:
             row["kind"], row["amount"] = codes.DIVIDEND, prices[i] * 0.01
@@ -191,7 +193,7 @@ SIZES = Sizes(orders=64, signals=64, outbox=512, refusals=1024)
 
 
 @st.composite
-def trials(draw: Any, events: int = 120, kinds: tuple[type[Strategy], ...] = (Fuzz, FuzzAll)) -> Trial:
+def subjects(draw: Any, events: int = 120, kinds: tuple[type[Strategy], ...] = (Fuzz, FuzzAll)) -> Subject:
     """One or two strategies in a small world, run once."""
     tape, risk, venue = draw(tapes(events)), Risk(**draw(RISKS)), draw(VENUES)
     given = [
@@ -207,6 +209,6 @@ QUICK: dict[str, dict[str, Any]] = {"momentum": {"fast": 2, "slow": 5, "short": 
 
 def stage(
     strategies: list[Strategy], tape: Tape, risk: Risk | None = None, venue: VenueModel | None = None, cash: float = 1e5
-) -> Trial:
+) -> Subject:
     """Strategies on a tape of ours, run once."""
-    return Trial(Prepared(strategies, tape, cash, risk or Risk(), venue or VenueModel(), True, SIZES, "raise", None))
+    return Subject(Prepared(strategies, tape, cash, risk or Risk(), venue or VenueModel(), True, SIZES, "raise", None))

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
 from engine.kernel.records import Curve, Instrument, slots
 from engine.kernel.strategy import Strategy
 from engine.store import open_tape
+from engine.store.files import progress
 
+PIECE = 1 << 22  # events between two looks at the outside world
 Span = Any  # str, date, datetime or None
 Caught = tuple[Exception, dict[str, Any], dict[str, Any]]  # what a handler raised, the state and the event before it
 
@@ -173,12 +176,27 @@ class Prepared:
         """One run. Raises StrategyFault or KernelHalted."""
         begin = time.perf_counter()
         drive = self.drive()
-        status = drive.advance()
+        status = self._advance(drive)
         if status == codes.FAULTED:
             raise self.explain_faults(drive)[0]
         if status == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
             raise halt_error(drive.machine)
         return self.result(drive.outputs(), drive, time.perf_counter() - begin)
+
+    def _advance(self, drive: Drive) -> int:
+        """To the end of the tape; a long one in pieces, so that a bar can move and Ctrl-C is heard."""
+        total = len(self.tape.events)
+        if total <= PIECE and self.compiled:
+            return drive.advance()
+        with progress(total, self.name, "events") as shown:
+            status, step = 0, PIECE if self.compiled else 1000
+            for until in range(step, total + step, step):
+                before = drive.loop.index
+                status = drive.advance(until)
+                shown.update(drive.loop.index - before)
+                if status:
+                    break
+        return status
 
     def result(self, outputs: Outputs, drive: Drive, seconds: float) -> Result:
         """The outputs as a result."""
@@ -187,14 +205,15 @@ class Prepared:
             last = np.zeros(1, Curve.dtype)
             last["ts"], last["equity"], last["cash"], last["gross"] = k.ts, k.cash + k.value, k.cash, k.gross
             outputs.curve = np.concatenate([outputs.curve, last])
-        identity = self.identity()
+        identity = dict(self.identity)
         if k.faulted:  # on_fault="continue": the others went on, but nobody is stopped in silence
             identity["faults"] = [str(fault) for fault in self.faults()]
             print("\n".join(f"tandem: stopped by a fault: {text}" for text in identity["faults"]), file=sys.stderr)
         return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape,
-                      [type(s).__name__ for s in self.strategies], self.cash, self.config(), identity,
+                      [type(s).__name__ for s in self.strategies], self.cash, self.config, identity,
                       seconds)  # fmt: skip
 
+    @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved settings as plain values."""
         return {
@@ -204,11 +223,12 @@ class Prepared:
                      "instruments": [i.name for i in self.tape.instruments]},
         }  # fmt: skip
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What ran: the images and the hash of the settings."""
         kernel = build.program_digest("backtest", ENTRIES) if self.compiled else "uncompiled"
         return {"kernel": kernel, "strategies": [i.digest if i else "uncompiled" for i in self.images],
-                "config": config_hash(self.config()), "platform": image.platform_words()[:6]}  # fmt: skip
+                "config": config_hash(self.config), "platform": image.platform_words()[:6]}  # fmt: skip
 
     def faults(self) -> list[StrategyFault]:
         """The run once more, with what each strategy that stopped raised."""

@@ -169,10 +169,10 @@ class Machine:
             for order, i in enumerate(p.instruments):
                 routes["index"][s * n + i] = 0 if cls.universe else order
             template = np.frombuffer(p.strategy.tobytes(), np.uint8)
-            for instance in range(instances):
-                begin = at + instance * stride
-                self.arena[begin : begin + len(template)] = template
-                cls.place_tables(self.state(s, instance), n)
+            rows = self.arena[at : at + instances * stride].reshape(instances, stride)
+            rows[:, : len(template)] = template
+            if cls.per_instrument():
+                cls.place_tables(self.state(s), n)
             for name in p.addresses:
                 slot.handles |= 1 << HANDLERS[name][0]
             self.retarget(s, p.addresses)

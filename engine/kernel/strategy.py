@@ -102,6 +102,11 @@ class Strategy(Record):
                     f"`{name}: {type(value).__name__} = param({value!r})`; to start state elsewhere set it in on_start."
                 )
         super().__init_subclass__(**kwargs)
+        if cls.per_instrument() and not cls.universe:
+            raise StrategyError(
+                f"{declared_at(cls)}{cls.__qualname__}.{cls.per_instrument()[0].name}: PerInstrument is state of a "
+                "strategy of universe scope. Write `universe = True` in the class body."
+            )
         for name in vars(cls):
             if name.startswith("on_") and name not in HANDLERS:
                 near = difflib.get_close_matches(name, HANDLERS, 1)

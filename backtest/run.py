@@ -36,8 +36,8 @@ def backtest(strategy: "Strategy | Sequence[Strategy]", data: Any, **settings: A
     """Run one strategy, or several in one account, over data; settings as in `prepare`.
 
     >>> from strategies import Momentum
-    >>> from engine.store.synthetic import bars_frame
-    >>> backtest(Momentum(fast=5, slow=20), bars_frame(500, seed=7)).metrics["fills"] > 0
+    >>> from engine.store.synthetic import synthetic_frame
+    >>> backtest(Momentum(fast=5, slow=20), synthetic_frame(500, seed=7)).metrics["fills"] > 0
     True
     """
     return prepare(strategy, data, **settings).run()

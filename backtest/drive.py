@@ -4,6 +4,7 @@ Nothing here decides anything; it owns memory and calls `run` until the tape is 
 """
 
 import ctypes
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +14,15 @@ import numpy as np
 from backtest import loop
 from backtest.records import Loop, Venue, VenueMarket, VenueOrder
 from engine.config import VenueModel
-from engine.errors import KernelHalted
-from engine.kernel import build, codes
+from engine.errors import DataError, KernelHalted
+from engine.kernel import build, codes, image
 from engine.kernel.events import Event
 from engine.kernel.machine import Machine
 from engine.kernel.records import Curve, Instrument, Order, Refusal
 
 ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run}
 CURVE_POINTS = 1 << 20
+IN_MEMORY = 1 << 26  # bytes of one output before it goes to a file
 
 
 def program() -> Callable[[int], None]:
@@ -76,7 +78,7 @@ class Drive:
     sample_ns: int = 0
     stop_on_fault: bool = True
     function: Callable[[int], None] | None = None
-    drained: dict[str, list[Any]] = field(default_factory=dict)
+    spools: dict[str, "Spool"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         z = self.machine.sizes
@@ -89,7 +91,7 @@ class Drive:
         }
         kinds = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
         self.buffers = {name: np.empty(cap, kinds[name].dtype) for name, cap in caps.items()}
-        self.drained = {name: [] for name in caps}
+        self.spools = {name: Spool(kinds[name].dtype) for name in caps}
         self.loop = Loop.new()
         lp = self.loop
         lp.kernel, lp.ctx = self.machine.kernel._address, self.machine.ctx._address
@@ -121,20 +123,53 @@ class Drive:
 
     def drain(self) -> None:
         """Move the outputs out of the buffers."""
-        for name, rows in self.drained.items():
+        for name, spool in self.spools.items():
             count = getattr(self.loop, f"{name}_n")
             if count:
-                rows.append(self.buffers[name][:count].copy())
+                spool.add(self.buffers[name][:count])
             setattr(self.loop, f"{name}_n", 0)
 
     def outputs(self) -> Outputs:
         """Everything written so far."""
-        if not any(self.drained.values()):  # the usual case: one buffer held it all, no copy
-            return Outputs(**{name: self.buffers[name][: getattr(self.loop, f"{name}_n")] for name in self.drained})
+        if not any(spool.count for spool in self.spools.values()):  # the usual case: one buffer held it all, no copy
+            return Outputs(**{name: self.buffers[name][: getattr(self.loop, f"{name}_n")] for name in self.spools})
         self.drain()
-        return Outputs(
-            **{name: joined(rows) if rows else self.buffers[name][:0] for name, rows in self.drained.items()}
-        )
+        return Outputs(**{name: spool.array() for name, spool in self.spools.items()})
+
+
+class Spool:
+    """Rows in order, in memory while few, then in a file without a name: a run of any length is bounded."""
+
+    def __init__(self, dtype: "np.dtype[Any]") -> None:
+        self.dtype, self.count = dtype, 0
+        self._parts: list[Any] = []
+        self._file: Any = None
+
+    def add(self, rows: "np.ndarray[Any, Any]") -> None:
+        """Append a copy of the rows. Raises DataError when the disk is full."""
+        self.count += len(rows)
+        if self._file is None and self.count * self.dtype.itemsize <= IN_MEMORY:
+            self._parts.append(rows.copy())
+            return
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=image.cache_folder("spool"))  # noqa: SIM115  outlives this call
+                for part in self._parts:
+                    self._file.write(part.view(np.uint8))
+                self._parts = []
+            self._file.write(rows.view(np.uint8))
+        except OSError as error:
+            raise DataError(
+                f"The outputs of a long run do not fit into {image.cache_folder('spool')} ({error.strerror}). "
+                "Free space there, or set TANDEM_CACHE to a directory on another disk."
+            ) from error
+
+    def array(self) -> "np.ndarray[Any, Any]":
+        """All rows."""
+        if self._file is not None:
+            self._file.flush()
+            return np.memmap(self._file, self.dtype, "r", shape=(self.count,))
+        return joined(self._parts) if self._parts else np.empty(0, self.dtype)
 
 
 def joined(parts: list[Any]) -> "np.ndarray[Any, Any]":

@@ -175,7 +175,8 @@ def run(address: int) -> None:
         while end < length and event_at(tape + end * EVENT_BYTES).ts == ts:
             prefetch(tape + (end + AHEAD) * EVENT_BYTES)
             ev = event_at(tape + end * EVENT_BYTES)
-            absorb(v, ev)
+            if ev.instrument < k.instruments:  # otherwise the venue has no market for it, and the kernel halts
+                absorb(v, ev)
             step(k, ctx, ev)
             end += 1
         close_slice(k, ctx, event_at(tape + (end - 1) * EVENT_BYTES))

@@ -223,6 +223,8 @@ def begin_slice(lp: Loop, v: Venue, begin: int, end: int) -> int:
     first, last = -1, -1
     for at in range(begin, end):
         ev = event_at(lp.tape + at * EVENT_BYTES)
+        if ev.instrument >= v.instruments:
+            break  # the kernel halts on this event
         if ev.kind == codes.BAR:
             m = venue_markets(v, ev.instrument)
             if m.head >= 0 and not begin <= m.bar < at:
@@ -256,5 +258,5 @@ def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
     if v.opened:
         for at in range(begin, end):
             ev = event_at(lp.tape + at * EVENT_BYTES)
-            if ev.kind == codes.SPLIT:
+            if ev.kind == codes.SPLIT and ev.instrument < v.instruments:
                 split(lp, v, ev)

@@ -183,6 +183,15 @@ class Prepared:
             raise halt_error(drive.machine)
         return self.result(drive.outputs(), drive, time.perf_counter() - begin)
 
+    def names(self) -> list[str]:
+        """One name for each strategy; a class that comes twice is numbered."""
+        found: list[str] = []
+        for strategy in self.strategies:
+            name = type(strategy).__name__
+            again = sum(type(other) is type(strategy) for other in self.strategies[: len(found)])
+            found.append(f"{name} {again + 1}" if again else name)
+        return found
+
     def _advance(self, drive: Drive) -> int:
         """To the end of the tape; a long one in pieces, so that a bar can move and Ctrl-C is heard."""
         total = len(self.tape.events)
@@ -210,7 +219,7 @@ class Prepared:
             identity["faults"] = [str(fault) for fault in self.faults()]
             print("\n".join(f"tandem: stopped by a fault: {text}" for text in identity["faults"]), file=sys.stderr)
         return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape,
-                      [type(s).__name__ for s in self.strategies], self.cash, self.config, identity,
+                      self.names(), self.cash, self.config, identity,
                       seconds)  # fmt: skip
 
     @cached_property

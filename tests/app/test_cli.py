@@ -282,6 +282,7 @@ def test_a_tracker_that_does_not_answer(tandem: Tandem, place: Path, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of MLflow about itself, when we read its store
 def test_a_tracked_run(process: Any, place: Path) -> None:
     from mlflow.tracking import MlflowClient
 

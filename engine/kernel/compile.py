@@ -8,6 +8,7 @@ Plain Python functions become machine code in four moves:
   4 LLVM emits one relocatable object, which image.py stores and loads.
 """
 
+import re
 import time
 from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -162,16 +163,34 @@ def guarded_loop(function: Any, translator: Translator) -> Any:
     return nb.cfunc(types.void(types.intp), nopython=True, _nrt=False)(guard)
 
 
+# Helpers of numba's raising path that no process without numba has. A guarded entry point never reaches them.
+HELPER = re.compile(r"^declare (?P<result>[^@\n]*)@(?P<name>(?:NRT|numba)_\w+)\((?P<arguments>[^)]*)\)", re.MULTILINE)
+
+
+def helpers(module: Any) -> Any:
+    """A module that defines the helpers a module only names, so that its object needs nothing but the C library.
+
+    Inside the object: a symbol of ours in the process would take the place of numba's own.
+    """
+    lines = [f'target triple = "{llvm.get_default_triple()}"']
+    for found in HELPER.finditer(str(module)):
+        result = found["result"].split()[-1]
+        value = "ret void" if result == "void" else f"ret {result} {'null' if result.endswith(('*', 'ptr')) else '0'}"
+        lines.append(f"define weak hidden {result} @{found['name']}({found['arguments']}) {{ {value} }}")
+    return llvm.parse_assembly("\n".join(lines))
+
+
 def emit(parts: dict[str, Any], cpu: str = "") -> tuple[dict[str, str], bytes]:
     """One relocatable object of several C functions, and the symbol of each."""
     image.platform_words()
-    module = None
+    module: Any = None
     for part in parts.values():
         piece = llvm.parse_assembly(part.inspect_llvm())
         if module is None:
             module = piece
         else:
             module.link_in(piece)
+    module.link_in(helpers(module))
     target = llvm.Target.from_default_triple()
     features = llvm.get_host_cpu_features().flatten() if not cpu else ""
     machine = target.create_target_machine(

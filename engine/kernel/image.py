@@ -27,13 +27,6 @@ from engine.errors import ConfigError, ImageError
 from engine.kernel.layout import Record
 from engine.kernel.primitives import Behind, Pointer, Table
 
-# Helpers of numba's raising path. A guarded entry point never reaches them, but its object code names them.
-STUBS = ("NRT_Free", "NRT_MemInfo_call_dtor", "NRT_incref", "NRT_decref", "numba_do_raise", "numba_gil_ensure",
-         "numba_gil_release", "numba_runtime_build_excinfo_struct", "numba_unpickle", "numba_unpickle_exc",
-         "PyErr_Clear", "PyErr_WriteUnraisable", "PyUnicode_FromString", "PyErr_SetObject", "PyErr_SetNone",
-         "PyErr_SetString", "PyErr_Occurred", "PyErr_Format", "PyExc_StopIteration", "PyExc_RuntimeError",
-         "PyExc_SystemError", "Py_DecRef", "Py_IncRef", "numba_fatal_error", "_Py_NoneStruct")  # fmt: skip
-
 
 def cache_folder(name: str) -> Path:
     """A folder of the user's cache directory, made if need be."""
@@ -185,7 +178,6 @@ class Image:
     def __init__(self, digest: str, manifest: dict[str, Any], code: bytes) -> None:
         self.digest, self.manifest = digest, manifest
         _initialise()
-        _add_stubs()
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -235,14 +227,6 @@ class Library:
             )
         self.addresses = {name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in found.items()}
         self.manifest = {"digest": self.digest, "entries": {n: n for n in found}, "strategy": strategy, "abi": abi}
-
-
-@cache
-def _add_stubs() -> Any:
-    never = ctypes.CFUNCTYPE(ctypes.c_void_p)(lambda: 0)
-    for name in STUBS:
-        llvm.add_symbol(name, ctypes.cast(never, ctypes.c_void_p).value)
-    return never  # the cache keeps it alive
 
 
 _loaded: dict[str, Image] = {}

@@ -22,6 +22,7 @@ from engine.kernel.records import Curve, Instrument, Order, Refusal
 
 ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run}
 CURVE_POINTS = 1 << 20
+ROOM = 1 << 18  # orders between two drains
 IN_MEMORY = 1 << 26  # bytes of one output before it goes to a file
 
 
@@ -84,8 +85,8 @@ class Drive:
         z = self.machine.sizes
         margin = loop.ROUNDS * z.outbox
         caps = {
-            "orders": margin * 2 + 4096,
-            "reports": margin * 4 + 4 * z.orders + 4096,
+            "orders": margin + ROOM,  # memory that is never written is never taken
+            "reports": margin * 2 + 4 * z.orders + 2 * ROOM,
             "refusals": z.refusals * 2 + 1024,
             "curve": max(1, min(len(self.events), CURVE_POINTS)),
         }

@@ -34,6 +34,18 @@ from engine.kernel.layout import Record
 from engine.kernel.primitives import AddressOf, Behind, Invoke, Pointer, Prefetch, Table
 
 
+def plainly(dispatcher: Any) -> Any:
+    """A dispatcher that compiles one version for all integers, not one for each constant it is called with.
+
+    The constants reach the code all the same where it is inlined.
+    """
+    resolve = dispatcher.get_call_template
+    dispatcher.get_call_template = lambda args, kws: resolve(
+        tuple(types.unliteral(a) for a in args), {name: types.unliteral(a) for name, a in kws.items()}
+    )
+    return dispatcher
+
+
 class Translator:
     """Compiled twins of plain functions, one for each function, with one set of compiler options."""
 
@@ -87,7 +99,7 @@ class Translator:
         if id(function) not in self.twins:
             extra = {"forceinline": True} if inline or getattr(function, "__hot__", False) else {}
             shell, fill = self._shell(function)
-            self.twins[id(function)] = nb.njit(**self.options, **extra)(shell)
+            self.twins[id(function)] = plainly(nb.njit(**self.options, **extra)(shell))
             self.keep.append(function)
             fill()
         return self.twins[id(function)]

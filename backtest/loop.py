@@ -18,7 +18,7 @@ from engine.kernel.signals import Ctx
 from engine.kernel.step import close_slice, dispatch, step
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
-AHEAD = 48  # events between a prefetch and its use: about the latency of memory
+AHEAD = 512  # events between a prefetch into the second cache and its use: a timestamp of many instruments
 ROW = 64  # bytes of an order, a report, a refusal
 
 ctx_at = Pointer(Ctx)

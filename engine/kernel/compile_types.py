@@ -170,7 +170,7 @@ def prefetch_intrinsic(typing: Any, address: Any) -> Any:
         function = builder.module.declare_intrinsic(
             "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         )
-        builder.call(function, [builder.inttoptr(args[0], byte), word(0), word(3), word(1)])
+        builder.call(function, [builder.inttoptr(args[0], byte), word(0), word(2), word(1)])
         return context.get_dummy_value()
 
     return types.void(types.intp), codegen

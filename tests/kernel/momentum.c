@@ -3,31 +3,32 @@
 
 /* Mean.update of engine/kernel/indicators/averages.py. */
 static double mean_update(Mean *m, double x, int64_t length) {
-    double fresh, total;
+    double old, change, part, error, total;
     int64_t slot;
-    if (!isfinite(x)) return m->n > 0 && m->n >= m->length ? m->total / (double)m->length : NAN;
+    if (!isfinite(x)) return m->n > 0 && m->n >= m->length ? (m->total + m->error) / (double)m->length : NAN;
     if (length != m->length || length < 1) {
         m->length = length;
         m->n = 0;
         m->cursor = 0;
         m->total = 0.0;
-        m->fresh = 0.0;
+        m->error = 0.0;
     }
     slot = m->cursor;
-    fresh = m->fresh + x;
-    total = m->total + (x - m->window[slot]);
+    old = m->n >= length ? -m->window[slot] : 0.0;
+    change = x + old;
+    part = change - x;
+    error = (x - (change - part)) + (old - part);
+    total = m->total + change;
+    part = total - m->total;
+    error += m->error + ((m->total - (total - part)) + (change - part));
     m->window[slot] = x;
     m->n += 1;
     slot += 1;
-    if (slot == length) {
-        slot = 0;
-        total = fresh;
-        fresh = 0.0;
-    }
+    if (slot == length) slot = 0; /* prices never leave the range of a double */
     m->cursor = slot;
-    m->fresh = fresh;
+    m->error = error;
     m->total = total;
-    return m->n < length ? NAN : total / (double)length;
+    return m->n < length ? NAN : (total + error) / (double)length;
 }
 
 void on_bar(State *self, const Bar *bar, Ctx *ctx) {

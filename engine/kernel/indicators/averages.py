@@ -6,14 +6,17 @@ from engine.kernel.indicators.base import Floats, Indicator, Windowed, check
 
 
 class Mean(Windowed):
-    """Simple moving average: the mean of the last `length` samples; nan before there are as many. O(1), no loop.
+    """Simple moving average: the mean of the last `length` samples; nan before there are as many. O(1).
+
+    The sum carries its rounding error along (error-free sums, Knuth 1969), so that two averages of one price are equal
+    whatever their lengths, and a cross is never decided by rounding.
 
     >>> Mean.scan([1.0, 2.0, 6.0, 4.0], 3).tolist()
     [nan, nan, 3.0, 4.0]
     """
 
     total: float
-    fresh: float  # the sum of the block in the making
+    error: float  # what rounding has taken from `total` so far: together they are the exact sum, near enough
     window: Floats
 
     def restart(self, length: int) -> None:
@@ -23,7 +26,7 @@ class Mean(Windowed):
         self.n = 0
         self.cursor = 0
         self.total = 0.0
-        self.fresh = 0.0
+        self.error = 0.0
 
     def update(self, x: float, length: int) -> float:
         """Take a sample; the mean, or nan."""
@@ -32,26 +35,34 @@ class Mean(Windowed):
         if length != self.length or length < 1:
             self.restart(length)
         slot = self.cursor
-        fresh = self.fresh + x
-        total = self.total + (x - self.window[slot])
+        old = -self.window[slot] if self.n >= length else 0.0
+        change = x + old
+        part = change - x
+        error = (x - (change - part)) + (old - part)
+        total = self.total + change
+        part = total - self.total
+        error += self.error + ((self.total - (total - part)) + (change - part))
         self.window[slot] = x
         self.n += 1
         slot += 1
-        if slot == length:  # the block is the window: its own sum replaces the one that slid
+        if slot == length:
             slot = 0
-            total = fresh
-            fresh = 0.0
+            if not math.isfinite(error):  # a sum beyond the range of a float: back to the samples themselves
+                total = 0.0
+                error = 0.0
+                for i in range(length):
+                    total += self.window[i]
         self.cursor = slot
-        self.fresh = fresh
+        self.error = error
         self.total = total
         if self.n < length:
             return math.nan
-        return total / length
+        return (total + error) / length
 
     @property
     def latest(self) -> float:
         """What the last update returned."""
-        return self.total / self.length if self.ready else math.nan
+        return (self.total + self.error) / self.length if self.ready else math.nan
 
 
 class Smoothing(Windowed):

@@ -5,8 +5,8 @@ Law 2: a value is nan until the window is full. A comparison with nan is False, 
 Law 3: a sample that is not finite (nan, inf) is no sample: state and value stay. So indicators chain through warm-up:
        `self.smooth.update(self.rsi.update(bar.close, 14), 5)` counts from the first RSI that exists.
 Law 4: lengths are arguments of `update`; a changed length starts the window anew.
-Law 5: nothing drifts. A sum that slides is replaced, once per window, by one that was summed afresh;
-       where cancellation would hurt (deviations, volumes) nothing is ever subtracted.
+Law 5: nothing drifts. A sum that slides carries its rounding error along (Mean) or is replaced, once per window, by
+       one that was summed afresh; where cancellation would hurt (deviations, volumes) nothing is ever subtracted.
 
 How law 5 costs nothing: the ring has exactly `length` slots, so each time its cursor returns to 0 the window is the
 block just written. A second sum that starts at 0 with each block is then the exact sum of the window. Without

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ def told(folder: Path, text: str = PROGRAM, **environment: str) -> dict[str, Any
 
 def test_an_edited_helper_takes_effect_and_a_warm_start_has_no_numba(tmp_path: Path) -> None:
     """Files two imports away from the strategy count; what was undone is found again, not compiled again."""
-    for name, text in {"plan": PLAN, "helper": HELPER, "further": FURTHER, "constants": "SIDES = (1.0, 2.0)\n"}.items():
+    # A second side of its own for each run of this test, so that the image of an earlier run cannot serve.
+    sides = f"SIDES = (1.0, {2.0 + time.time_ns() % 1_000_000_007 * 1e-15!r})\n"
+    for name, text in {"plan": PLAN, "helper": HELPER, "further": FURTHER, "constants": sides}.items():
         (tmp_path / f"{name}.py").write_text(text)
     backtest(Momentum(), bars(60))  # the program is there, whatever runs first
     first, again = told(tmp_path), told(tmp_path)

@@ -5,7 +5,7 @@ Nothing here decides anything; it owns memory and calls `run` until the tape is 
 
 import ctypes
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -193,8 +193,3 @@ def halt_error(machine: Machine) -> KernelHalted:
         f"{cures.get(code, 'a broken invariant')}.",
         code,
     )
-
-
-def addresses_of(strategies: Sequence[Any]) -> list[dict[str, int]]:
-    """Addresses of the compiled handlers of each strategy."""
-    return [build.handlers(type(s)).addresses for s in strategies]

@@ -155,7 +155,7 @@ def guarded(
     def guard(self: Any, event: Any, ctx: Any) -> None:
         try:
             checked(self, event, ctx)
-        except Exception:
+        except Exception:  # a code in ctx: the driver runs the event again uncompiled, for the real traceback
             ctx.fault = 1
 
     signature = types.void(record_type(self_type), record_type(event), record_type(ctx))
@@ -169,7 +169,7 @@ def guarded_loop(function: Any, translator: Translator) -> Any:
     def guard(address: int) -> None:
         try:
             checked(address)
-        except Exception:
+        except Exception:  # compiled code can only stop: the caller sees it in `failed` and raises it from plain Python
             pass
 
     return nb.cfunc(types.void(types.intp), nopython=True, _nrt=False)(guard)

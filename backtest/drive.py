@@ -53,7 +53,9 @@ class SimulatedVenue:
         rows = self.memory[offsets[1] :][: VenueOrder.dtype.itemsize * orders].view(VenueOrder.dtype)
         rows["next"] = [*range(1, orders), -1]
         self.markets = markets = self.memory[offsets[2] :][: VenueMarket.dtype.itemsize * n].view(VenueMarket.dtype)
-        markets["head"] = markets["tail"] = markets["bar"] = markets["chain"] = -1
+        for name in ("head", "tail", "before", "after", "bar"):
+            markets[name] = -1
+        v.first = v.last = -1
         markets["unit"] = instruments["lot"] * instruments["multiplier"]
         markets["margin"] = instruments["margin"]
         self.memory[offsets[3] :][: Instrument.dtype.itemsize * n].view(Instrument.dtype)[:] = instruments

@@ -6,19 +6,31 @@ then the timestamp is closed; the orders that came of it reach the venue and are
 This file and `engine.session` are the two drivers of the one `step`; law 6 welds them together.
 """
 
-from backtest.matching import match_slice
-from backtest.records import Loop, Venue, loop_at, venue_at
-from backtest.venue import EVENT_BYTES, absorb, accept
+from backtest.matching import AHEAD, match_slice, split
+from backtest.records import Loop, Venue, loop_at, venue_at, venue_markets
+from backtest.venue import EVENT_BYTES, absorb_action, accept, mark
 from engine.kernel import codes
-from engine.kernel.events import event_at
-from engine.kernel.primitives import Pointer, hot, prefetch
-from engine.kernel.records import Curve, Kernel, Order, Refusal, kernel_at, outbox, refusals, routes, slots
+from engine.kernel.events import Event, event_at
+from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
+from engine.kernel.records import (
+    Curve,
+    Kernel,
+    Order,
+    Refusal,
+    kernel_at,
+    markets,
+    outbox,
+    refusals,
+    route_at,
+    slot_at,
+    slots,
+)
 from engine.kernel.resolve import resolve
 from engine.kernel.signals import Ctx
 from engine.kernel.step import close_slice, dispatch, step
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
-AHEAD = 512  # events between a prefetch into the second cache and its use: a timestamp of many instruments
+LATEST = (1 << 63) - 1
 ROW = 64  # bytes of an order, a report, a refusal
 
 ctx_at = Pointer(Ctx)
@@ -96,16 +108,19 @@ def flush_refusals(lp: Loop, k: Kernel) -> None:
 
 
 @hot
-def sample(lp: Loop, k: Kernel) -> None:
-    """A point of the equity curve."""
-    if k.ts >= lp.next_sample:
-        c = curve_at(lp.curve + lp.curve_n * 32)
-        c.ts = k.ts
+def sample(lp: Loop, k: Kernel) -> bool:
+    """A point of the equity curve; whether no more fit."""
+    n, ts = lp.curve_n, k.ts
+    if ts >= lp.next_sample:
+        c = curve_at(lp.curve + n * 32)
+        n += 1
+        lp.curve_n = n
+        lp.next_sample = ts + lp.sample_ns
+        c.ts = ts
         c.equity = k.cash + k.value
         c.cash = k.cash
         c.gross = k.gross
-        lp.curve_n += 1
-        lp.next_sample = k.ts + lp.sample_ns
+    return n >= lp.curve_cap
 
 
 def room(lp: Loop, k: Kernel, v: Venue) -> bool:
@@ -116,28 +131,64 @@ def room(lp: Loop, k: Kernel, v: Venue) -> bool:
             and lp.refusals_n + k.refusal_cap <= lp.refusals_cap)  # fmt: skip
 
 
+def routed(k: Kernel, instrument: int, strategy: int) -> bool:
+    """Whether an instrument concerns a strategy."""
+    at = markets(k, instrument).route
+    while at != 0:
+        route = route_at(address_of(k) + at)
+        if slot_at(address_of(k) + route.slot_at).strategy == strategy:
+            return True
+        at = route.next
+    return False
+
+
 def start(lp: Loop, k: Kernel, ctx: Ctx) -> None:
     """Before the first event: `on_start` of every strategy."""
     lp.started = 1
     for s in range(k.strategies):
         if slots(k, s).active & (1 << codes.START):
             instances = slots(k, s).instances
-            for i in range(k.instruments):  # each instance once, under its instrument
-                if instances > 0 and routes(k, s * k.instruments + i).index >= 0:
+            for i in range(k.instruments):  # each instance once, under its first instrument
+                if instances > 0 and routed(k, i, s):
                     instances -= 1
                     dispatch(k, ctx, event_at(lp.tape), codes.START, i, s)
     if k.signals:
         resolve(k)
 
 
-@hot
-def slice_end(tape: int, at: int, length: int, ts: int) -> int:
-    """Where the timestamp that begins at `at` ends."""
-    end = at + 1
-    while end < length and event_at(tape + end * EVENT_BYTES).ts == ts:
-        prefetch(tape + (end + AHEAD) * EVENT_BYTES)
-        end += 1
-    return end
+@cold
+def match(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, at: int, ts: int) -> bool:
+    """The bars of a timestamp meet the orders that the venue holds. Returns whether the outputs are full."""
+    first = lp.reports_n
+    match_slice(lp, v, at, ts)
+    if lp.reports_n != first or k.orders_out:
+        deliver(lp, k, ctx, v, first)
+    return not room(lp, k, v)
+
+
+@cold
+def meet_action(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, ev: Event) -> None:
+    """The venue meets what is no bar: a split ends its orders before the kernel hears of it.
+
+    A tape has the actions of a moment after the bars that close at it, so the next bar is the first at the new price.
+    """
+    if ev.instrument < v.instruments:  # otherwise it has no market for it, and the kernel halts
+        if ev.kind == codes.SPLIT and v.opened:
+            first = lp.reports_n
+            split(lp, v, ev)
+            deliver(lp, k, ctx, v, first)
+        absorb_action(v, ev)
+
+
+@cold
+def carry_out(lp: Loop, k: Kernel, ctx: Ctx, v: Venue) -> bool:
+    """What came of a timestamp: orders to the venue, refusals to the output. Returns whether the outputs are full."""
+    if k.orders_out:
+        deliver(lp, k, ctx, v, lp.reports_n)
+    if k.refusals_out:
+        flush_refusals(lp, k)
+    k.attention = 0
+    return not room(lp, k, v)
 
 
 def run(address: int) -> None:
@@ -146,53 +197,53 @@ def run(address: int) -> None:
     k = kernel_at(lp.kernel)
     ctx = ctx_at(lp.ctx)
     v = venue_at(lp.venue)
-    at, length = lp.index, lp.length
     lp.status = 0
     if k.halt != codes.RUNNING:  # what has halted stays so, however often it is asked to go on
         lp.status = codes.HALTED
         return
     faults = k.faulted
-    if not lp.started and length > 0:
+    if not lp.started and lp.length > 0:
         start(lp, k, ctx)
-    if at >= length:
-        return
-    tape, full = lp.tape, not room(lp, k, v)
-    last_ts = event_at(tape + (length - 1) * EVENT_BYTES).ts
-    while at < length:
-        ts = event_at(tape + at * EVENT_BYTES).ts
-        if ts == last_ts and not lp.final:
+    tape, at, end = lp.tape, lp.index * EVENT_BYTES, lp.length * EVENT_BYTES  # places on the tape are in bytes
+    full = not room(lp, k, v)
+    open_ts = LATEST if lp.final or at >= end else event_at(tape + end - EVENT_BYTES).ts
+    while at < end:
+        begin, ts = at, event_at(tape + at).ts
+        if ts == open_ts:
             break  # more events of this timestamp may follow in the next chunk
-        if full or lp.curve_n >= lp.curve_cap:
+        if full:
             lp.status = codes.DRAIN
             break
         if v.opened:
-            first = lp.reports_n
-            match_slice(lp, v, at, slice_end(tape, at, length, ts))
-            if lp.reports_n != first or k.orders_out:
-                deliver(lp, k, ctx, v, first)
-                full = not room(lp, k, v)
-        end = at
-        while end < length and event_at(tape + end * EVENT_BYTES).ts == ts:
-            prefetch(tape + (end + AHEAD) * EVENT_BYTES)
-            ev = event_at(tape + end * EVENT_BYTES)
-            if ev.instrument < k.instruments:  # otherwise the venue has no market for it, and the kernel halts
-                absorb(v, ev)
+            full = match(lp, k, ctx, v, at, ts)
+        v.slice = begin
+        while True:
+            ev = event_at(tape + at)
+            prefetch(tape + at + AHEAD)
+            if ev.kind == codes.BAR and ev.instrument < v.instruments:
+                m = venue_markets(v, ev.instrument)
+                mark(v, m, ev.close)
+                if m.bar < begin:
+                    m.bar = at
+            else:
+                meet_action(lp, k, ctx, v, ev)
             step(k, ctx, ev)
-            end += 1
-        close_slice(k, ctx, event_at(tape + (end - 1) * EVENT_BYTES))
-        if k.orders_out:
-            deliver(lp, k, ctx, v, lp.reports_n)
-            full = not room(lp, k, v)
-        if k.refusals_out:
-            flush_refusals(lp, k)
-            full = not room(lp, k, v)
-        sample(lp, k)
-        begin, at = at, end
-        if k.halt != codes.RUNNING:
-            lp.status = codes.HALTED
+            at += EVENT_BYTES
+            if at >= end or event_at(tape + at).ts != ts:
+                break
+        v.ts = ts
+        close_slice(k, ctx, event_at(tape + at - EVENT_BYTES))
+        stop = False
+        if k.attention:
+            full = carry_out(lp, k, ctx, v)
+            if k.halt != codes.RUNNING:
+                lp.status = codes.HALTED
+            elif k.faulted != faults and lp.stop_on_fault:
+                lp.status = codes.FAULTED
+                lp.fault_index = begin // EVENT_BYTES
+            stop = lp.status != 0
+        if sample(lp, k):
+            full = True
+        if stop:
             break
-        if k.faulted != faults and lp.stop_on_fault:
-            lp.status = codes.FAULTED
-            lp.fault_index = begin
-            break
-    lp.index = at
+    lp.index = at // EVENT_BYTES

@@ -15,13 +15,16 @@ Every fill is explainable from the tape: an open, a stop price, or a limit price
 import math
 
 from backtest.records import Loop, Venue, VenueMarket, VenueOrder, venue_instruments, venue_markets, venue_orders
-from backtest.venue import hold, remove, report
+from backtest.venue import hold, link, remove, report, unlink
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
+from engine.kernel.primitives import prefetch
 
 DAY_NS = 86_400_000_000_000
 UNLIMITED = 1 << 62
 EVENT_BYTES = 64
+FEW = 32  # busy instruments
+AHEAD = 512 * EVENT_BYTES  # between a prefetch into the second cache and its use: a timestamp of many instruments
 SAME = 1e-12  # relative: prices nearer to each other are one price, read or computed in two ways
 
 
@@ -209,54 +212,71 @@ def split(lp: Loop, v: Venue, ev: Event) -> None:
         row = following
 
 
-def closes(lp: Loop, ev: Event, begin: int, end: int) -> bool:
-    """Whether a bar of the event's instrument closes before it at the same time: that bar is still of the old price."""
-    for at in range(begin, end):
-        other = event_at(lp.tape + at * EVENT_BYTES)
-        if other.kind == codes.BAR and other.instrument == ev.instrument:
-            return True
-    return False
+def bar_at(lp: Loop, at: int, ts: int, instrument: int) -> bool:
+    """Whether the tape has a bar of the instrument at `ts` there."""
+    if at >= lp.length * EVENT_BYTES:
+        return False
+    ev = event_at(lp.tape + at)
+    return ev.ts == ts and ev.instrument == instrument and ev.kind == codes.BAR
 
 
-def begin_slice(lp: Loop, v: Venue, begin: int, end: int) -> int:
-    """Chain the bars that meet orders, so that the passes visit no others; the first instrument, -1 = none."""
-    first, last = -1, -1
-    for at in range(begin, end):
-        ev = event_at(lp.tape + at * EVENT_BYTES)
-        if ev.instrument >= v.instruments:
-            break  # the kernel halts on this event
+def find_bars(lp: Loop, v: Venue, begin: int, ts: int) -> bool:
+    """The bars of the busy instruments at `ts`, each where it was within the timestamp before; sorted by place.
+
+    False when one is not there, or when so many are busy that a look at the whole timestamp is cheaper.
+    """
+    if v.busy > FEW:
+        return False
+    i = v.first
+    while i >= 0:
+        m = venue_markets(v, i)
+        following = m.after
+        at = begin + m.bar - v.slice
+        if at < begin or not bar_at(lp, at, ts, i):
+            return False
+        m.bar = at
+        before = m.before
+        while before >= 0 and venue_markets(v, before).bar > at:
+            before = venue_markets(v, before).before
+        if before != m.before:
+            unlink(v, i)
+            link(v, i, before)
+        i = following
+    return True
+
+
+def look_for_bars(lp: Loop, v: Venue, begin: int, ts: int) -> None:
+    """The bars of the busy instruments at `ts`; the list of these gets the order of their bars."""
+    at = begin
+    while at < lp.length * EVENT_BYTES:
+        ev = event_at(lp.tape + at)
+        if ev.ts != ts or ev.instrument >= v.instruments:  # the kernel halts on such an instrument
+            break
+        prefetch(lp.tape + at + AHEAD)
         if ev.kind == codes.BAR:
             m = venue_markets(v, ev.instrument)
             if m.head >= 0 and not begin <= m.bar < at:
-                begin_bar(lp, v, ev)
                 m.bar = at
-                m.chain = -1
-                if last < 0:
-                    first = ev.instrument
-                else:
-                    venue_markets(v, last).chain = ev.instrument
-                last = ev.instrument
-        elif ev.kind == codes.SPLIT and not closes(lp, ev, begin, at):
-            split(lp, v, ev)
-    return first
+                unlink(v, ev.instrument)
+                link(v, ev.instrument, int(v.last))
+        at += EVENT_BYTES
 
 
-def match_slice(lp: Loop, v: Venue, begin: int, end: int) -> None:
-    """All bars of one timestamp: the three passes, then splits of what has just closed at the old price."""
-    first = begin_slice(lp, v, begin, end)
-    for stage in range(3):
-        i = first
+def match_slice(lp: Loop, v: Venue, begin: int, ts: int) -> None:
+    """All bars of one timestamp: expiry, then the three passes over the busy instruments."""
+    if not find_bars(lp, v, begin, ts):
+        look_for_bars(lp, v, begin, ts)
+    for stage in range(4):
+        i = v.first
         while i >= 0:
             m = venue_markets(v, i)
-            if m.head >= 0:
-                bar = event_at(lp.tape + m.bar * EVENT_BYTES)
-                if stage < 2:
-                    match_open(lp, v, bar, stage == 0)
+            following = m.after
+            if m.bar >= begin:
+                bar = event_at(lp.tape + m.bar)
+                if stage == 0:
+                    begin_bar(lp, v, bar)
+                elif stage < 3:
+                    match_open(lp, v, bar, stage == 1)
                 else:
                     match_inside(lp, v, bar)
-            i = m.chain
-    if v.opened:
-        for at in range(begin, end):
-            ev = event_at(lp.tape + at * EVENT_BYTES)
-            if ev.kind == codes.SPLIT and ev.instrument < v.instruments:
-                split(lp, v, ev)
+            i = following

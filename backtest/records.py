@@ -3,7 +3,7 @@
 The venue's state is one block of memory too: Venue, then its tables, found by offsets.
 """
 
-from engine.kernel.layout import F8, I1, I8, U1, U2, U4, Record
+from engine.kernel.layout import F8, I1, I4, I8, U1, U2, U4, Record
 from engine.kernel.primitives import Pointer, Table
 from engine.kernel.records import Instrument
 
@@ -32,17 +32,21 @@ class VenueOrder(Record):
 
 
 class VenueMarket(Record):
-    """What the venue knows of one instrument."""
+    """What the venue knows of one instrument, one cache line.
+
+    Instruments with open orders are busy: a list through `before` and `after`, -1 ends.
+    """
 
     last: F8
     net: I8  # the account's position, lots
     unit: F8
-    head: I8  # first order, -1 = none
-    tail: I8
-    budget: I8  # lots that the bar at hand may still fill
     margin: F8
-    bar: I8  # tape index of the bar at hand, when it meets orders
-    chain: I8  # the next instrument whose bar meets orders, -1 ends
+    budget: I8  # lots that the bar at hand may still fill
+    bar: I8  # place of its latest bar on the tape, bytes
+    head: I4  # first order, -1 = none
+    tail: I4
+    before: I4
+    after: I4
 
 
 class Venue(Record):
@@ -66,6 +70,10 @@ class Venue(Record):
     instruments: I8
     touch: I8
     ts: I8
+    slice: I8  # place on the tape where the latest timestamp begins, bytes
+    busy: I8  # instruments with open orders
+    first: I8  # of them, -1 = none
+    last: I8
     orders_at: I8
     markets_at: I8
     instruments_at: I8

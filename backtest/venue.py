@@ -78,6 +78,9 @@ def remove(v: Venue, row: int) -> None:
         venue_orders(v, before).next = o.next
     if m.tail == row:
         m.tail = before
+    if m.head < 0:
+        unlink(v, o.instrument)
+        v.busy -= 1
     o.used = 0
     o.next = v.free
     v.free = row
@@ -156,38 +159,64 @@ def append(v: Venue, row: int) -> None:
     o.next = -1
     if m.head < 0:
         m.head = row
+        link(v, o.instrument, int(v.last))
+        v.busy += 1
     else:
         venue_orders(v, m.tail).next = row
     m.tail = row
     v.opened += 1
 
 
+def unlink(v: Venue, instrument: int) -> None:
+    """Take an instrument out of the list of the busy ones."""
+    m = venue_markets(v, instrument)
+    if m.before < 0:
+        v.first = m.after
+    else:
+        venue_markets(v, m.before).after = m.after
+    if m.after < 0:
+        v.last = m.before
+    else:
+        venue_markets(v, m.after).before = m.before
+
+
+def link(v: Venue, instrument: int, before: int) -> None:
+    """Put an instrument into the list of the busy ones behind `before`, -1 = at its head."""
+    m = venue_markets(v, instrument)
+    m.before = before
+    if before < 0:
+        m.after = v.first
+        v.first = instrument
+    else:
+        m.after = venue_markets(v, before).after
+        venue_markets(v, before).after = instrument
+    if m.after < 0:
+        v.last = instrument
+    else:
+        venue_markets(v, m.after).before = instrument
+
+
 @hot
-def hold(v: Venue, m: VenueMarket, net: int, last: float) -> None:
-    """A new position or last price of one instrument; the account's totals follow, and flat is exactly zero."""
-    before, after = m.net * m.last * m.unit, net * last * m.unit
-    v.held += (net != 0) - (m.net != 0)
-    v.value += after - before
-    v.used += (abs(after) - abs(before)) * m.margin
-    m.net = net
+def mark(v: Venue, m: VenueMarket, last: float) -> None:
+    """A new last price of one instrument; when any is held the account's totals follow."""
+    if v.held != 0:
+        before, after = m.net * m.last * m.unit, m.net * last * m.unit
+        v.value += after - before
+        v.used += (abs(after) - abs(before)) * m.margin
     m.last = last
+
+
+def hold(v: Venue, m: VenueMarket, net: int, last: float) -> None:
+    """A new position of one instrument and the price it came at; flat is exactly zero."""
+    mark(v, m, last)
+    worth = last * m.unit
+    v.held += (net != 0) - (m.net != 0)
+    v.value += (net - m.net) * worth
+    v.used += (abs(net) - abs(m.net)) * worth * m.margin
+    m.net = net
     if v.held == 0:
         v.value = 0.0
         v.used = 0.0
-
-
-@hot
-def absorb(v: Venue, ev: Event) -> None:
-    """The venue's own view of a market event, after matching: last price, and what happens to what is held."""
-    if ev.kind == codes.BAR:
-        m = venue_markets(v, ev.instrument)
-        if m.net != 0:
-            hold(v, m, m.net, ev.close)
-        else:
-            m.last = ev.close
-    else:
-        absorb_action(v, ev)
-    v.ts = ev.ts
 
 
 def absorb_action(v: Venue, ev: Event) -> None:

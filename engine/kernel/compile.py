@@ -8,9 +8,9 @@ Plain Python functions become machine code in four moves:
   4 LLVM emits one relocatable object, which image.py stores and loads.
 """
 
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -54,6 +54,7 @@ class Translator:
         self.twins: dict[int, Any] = {}
         self.rewrites: dict[int, Any] = {}
         self.keep: list[Any] = []
+        self.cold: set[str] = set()  # how the symbols of functions begin that are never inlined
 
     def value(self, value: Any) -> Any:
         """What compiled code sees in place of a global value."""
@@ -98,6 +99,8 @@ class Translator:
         """The compiled twin of a plain function."""
         if id(function) not in self.twins:
             extra = {"forceinline": True} if inline or getattr(function, "__hot__", False) else {}
+            if getattr(function, "__cold__", False):
+                self.cold.add(mangled(function))
             shell, fill = self._shell(function)
             self.twins[id(function)] = plainly(nb.njit(**self.options, **extra)(shell))
             self.keep.append(function)
@@ -141,14 +144,40 @@ def _names(code: CodeType) -> set[str]:
     return names
 
 
-def entry(function: FunctionType, signature: Any, translator: Translator) -> Any:
-    """A C function from a plain one; whatever it raises is swallowed by its own guard, so none may raise."""
-    return nb.cfunc(signature, nopython=True, _nrt=False, error_model="numpy")(translator.rewritten(function))
+@dataclass(frozen=True)
+class Part:
+    """One C function: its name, the function of numba's that it calls, and the LLVM text of both."""
+
+    name: str
+    inner: str
+    text: str
+
+
+def c_function(dispatcher: Any, signature: Any) -> Part:
+    """`void f(arguments)` around a compiled function that never raises: no word of Python's is left in it."""
+    dispatcher.compile(signature)
+    (overload,) = dispatcher.overloads.values()
+    inner = overload.fndesc.llvm_func_name
+    kinds = ["i64" if isinstance(kind, types.Integer) else "ptr" for kind in signature.args]
+    named = ", ".join(f"{kind} %a{n}" for n, kind in enumerate(kinds))
+    name = f"tandem.{inner}"
+    wrapper = (
+        f"define void @{name}({named}) {{\n  %value = alloca ptr\n  %raised = alloca ptr\n"
+        "  store ptr null, ptr %value\n  store ptr null, ptr %raised\n"  # a try looks there for what was raised
+        f"  %status = call i32 @{inner}(ptr %value, ptr %raised, {named})\n  ret void\n}}\n"
+    )
+    (text,) = dispatcher.inspect_llvm().values()
+    return Part(name, inner, text + wrapper)
+
+
+def entry(function: FunctionType, signature: Any, translator: Translator) -> Part:
+    """A C function from a plain one, which may not raise."""
+    return c_function(nb.njit(**translator.options)(translator.rewritten(function)), signature)
 
 
 def guarded(
     handler: FunctionType, self_type: type[Record], event: type[Record], ctx: type[Record], translator: Translator
-) -> Any:
+) -> Part:
     """`void handler(self*, event*, ctx*)`: bounds-checked, inside try/except; a failure sets `ctx.fault`."""
     checked = translator.function(handler, inline=True)
 
@@ -159,10 +188,10 @@ def guarded(
             ctx.fault = 1
 
     signature = types.void(record_type(self_type), record_type(event), record_type(ctx))
-    return nb.cfunc(signature, nopython=True, _nrt=False)(guard)
+    return c_function(nb.njit(_nrt=False)(guard), signature)
 
 
-def guarded_loop(function: Any, translator: Translator) -> Any:
+def guarded_loop(function: Any, translator: Translator) -> Part:
     """`void f(address)`, bounds-checked; an exception ends it, the caller sees from its record how far it came."""
     checked = translator.function(function, inline=True)
 
@@ -172,43 +201,48 @@ def guarded_loop(function: Any, translator: Translator) -> Any:
         except Exception:  # compiled code can only stop: the caller sees it in `failed` and raises it from plain Python
             pass
 
-    return nb.cfunc(types.void(types.intp), nopython=True, _nrt=False)(guard)
+    return c_function(nb.njit(_nrt=False)(guard), types.void(types.intp))
 
 
-# Helpers of numba's raising path that no process without numba has. A guarded entry point never reaches them.
-HELPER = re.compile(r"^declare (?P<result>[^@\n]*)@(?P<name>(?:NRT|numba)_\w+)\((?P<arguments>[^)]*)\)", re.MULTILINE)
+def mangled(function: FunctionType) -> str:
+    """How the symbols of a compiled function begin."""
+    words = f"{function.__module__}.{function.__qualname__}".split(".")
+    return "_ZN" + "".join(f"{len(word)}{word}" for word in words)
 
 
-def helpers(module: Any) -> Any:
-    """A module that defines the helpers a module only names, so that its object needs nothing but the C library.
-
-    Inside the object: a symbol of ours in the process would take the place of numba's own.
-    """
-    lines = [f'target triple = "{llvm.get_default_triple()}"']
-    for found in HELPER.finditer(str(module)):
-        result = found["result"].split()[-1]
-        value = "ret void" if result == "void" else f"ret {result} {'null' if result.endswith(('*', 'ptr')) else '0'}"
-        lines.append(f"define weak hidden {result} @{found['name']}({found['arguments']}) {{ {value} }}")
-    return llvm.parse_assembly("\n".join(lines))
-
-
-def emit(parts: dict[str, Any], cpu: str = "") -> tuple[dict[str, str], bytes]:
-    """One relocatable object of several C functions, and the symbol of each."""
-    image.platform_words()
+def linked(parts: dict[str, Part], cold: Iterable[str] = ()) -> Any:
+    """One module of several C functions, in which nothing else is visible from outside."""
     module: Any = None
     for part in parts.values():
-        piece = llvm.parse_assembly(part.inspect_llvm())
+        piece = llvm.parse_assembly(part.text)
         if module is None:
             module = piece
         else:
             module.link_in(piece)
-    module.link_in(helpers(module))
+    entries, inner = {part.name for part in parts.values()}, {part.inner for part in parts.values()}
+    for function in module.functions:
+        if not function.is_declaration and function.name not in entries:
+            function.linkage = "internal"
+            if function.name in inner:
+                function.add_function_attribute("alwaysinline")
+            elif function.name.startswith(tuple(cold)):
+                function.add_function_attribute("noinline")
+                function.add_function_attribute("cold")
+    return module
+
+
+def emit(parts: dict[str, Part], cold: Iterable[str] = (), cpu: str = "") -> tuple[dict[str, str], bytes]:
+    """One relocatable object of several C functions, and the symbol of each."""
+    image.platform_words()
+    module = linked(parts, cold)
     target = llvm.Target.from_default_triple()
     features = llvm.get_host_cpu_features().flatten() if not cpu else ""
     machine = target.create_target_machine(
         cpu=cpu or llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", codemodel="small"
     )
-    return {name: part.native_name for name, part in parts.items()}, machine.emit_object(module)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    builder.getModulePassManager().run(module, builder)
+    return {name: part.name for name, part in parts.items()}, machine.emit_object(module)
 
 
 def build(
@@ -218,10 +252,14 @@ def build(
     start = time.perf_counter()
     translator = Translator(options)
     translators.append(translator)
+    level = nb.core.config.OPT
+    nb.core.config.OPT = type(level)(0)  # `emit` optimises the whole program, once: faster, and better, than in pieces
     try:
-        entries, code = emit(make(translator))
+        parts = make(translator)
     finally:
+        nb.core.config.OPT = level
         translators.pop()
+    entries, code = emit(parts, translator.cold)
     return image.save(digest, entries, code, time.perf_counter() - start, words)
 
 

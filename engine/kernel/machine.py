@@ -71,7 +71,7 @@ class Machine:
             "instruments_at": (records.Instrument, n), "markets_at": (records.Market, n),
             "positions_at": (records.Position, n * s), "open_at": (records.OpenOrder, z.orders),
             "signals_at": (records.Signal, z.signals), "slots_at": (records.Slot, s),
-            "routes_at": (records.Cell, n * s), "outbox_at": (records.Order, z.outbox),
+            "routes_at": (records.Route, n * s), "outbox_at": (records.Order, z.outbox),
             "refusals_at": (records.Refusal, z.refusals),
         }  # fmt: skip
         where, at = {}, CTX_BYTES + _round(records.Kernel.dtype.itemsize)
@@ -161,18 +161,18 @@ class Machine:
         markets["margin"] = instruments["margin"]
 
     def _strategies(self, states: list[tuple[int, int, int]]) -> None:
-        routes = self.table("routes_at")
-        routes["index"] = -1
         n = self.kernel.instruments
+        found: list[list[tuple[int, int]]] = [[] for _ in range(n)]  # instrument -> (where its state is, strategy)
         for s, (p, (at, stride, instances)) in enumerate(zip(self.placed, states, strict=True)):
             cls = type(p.strategy)
             slot = records.slots(self.kernel, s)
-            slot.state_at, slot.stride, slot.instances = at - CTX_BYTES, stride, instances
+            slot.state_at, slot.stride, slot.instances, slot.strategy = at - CTX_BYTES, stride, instances, s
+            slot.handlers_at = self.kernel.addresses_at + 8 * s * codes.KINDS
             for order, i in enumerate(p.instruments):
-                routes["index"][s * n + i] = 0 if cls.universe else order
+                found[i].append((at - CTX_BYTES + (0 if cls.universe else order * stride), s))
             template = np.frombuffer(p.strategy.tobytes(), np.uint8)
-            rows = self.arena[at : at + instances * stride].reshape(instances, stride)
-            rows[:, : len(template)] = template
+            memory = self.arena[at : at + instances * stride].reshape(instances, stride)
+            memory[:, : len(template)] = template
             if cls.per_instrument():
                 cls.place_tables(self.state(s), n)
             for name in p.addresses:
@@ -181,6 +181,18 @@ class Machine:
             slot.active = slot.handles
             if slot.handles >> codes.SLICE & 1:
                 self.kernel.slices += 1
+        self._routes(found)
+
+    def _routes(self, found: list[list[tuple[int, int]]]) -> None:
+        markets, routes, row = self.table("markets_at"), self.table("routes_at"), 0
+        first, length = self._where["routes_at"] - CTX_BYTES, records.Route.dtype.itemsize
+        slots, slot_bytes = self._where["slots_at"] - CTX_BYTES, records.Slot.dtype.itemsize
+        for i, rows in enumerate(found):
+            markets["route"][i] = first + row * length if rows else 0
+            for state_at, s in rows:
+                row += 1
+                following = first + row * length if (state_at, s) != rows[-1] else 0
+                routes[row - 1] = (state_at, slots + s * slot_bytes, following)
 
 
 def _round(length: int) -> int:

@@ -35,6 +35,12 @@ LEGAL = np.array([
 OPEN = np.array([0, 0, 1, 1, 1, 1, 0, 0, 0, 0], dtype=np.int8)  # states in which the venue may still fill it
 
 
+def halt(k: Kernel, code: int) -> None:
+    """The terminal state: this kernel does nothing more."""
+    k.halt = code
+    k.attention = 1
+
+
 def recommit(k: Kernel, instrument: int) -> None:
     """Bring `extra` up to date: the largest |value| that open orders can lead to, less the present one.
 
@@ -99,10 +105,11 @@ def transition(k: Kernel, o: OpenOrder, what: int) -> bool:
 def write_out(k: Kernel, o: OpenOrder, action: int) -> None:
     """Put an instruction about the order into the outbox; a full outbox halts the kernel."""
     if k.orders_out >= k.outbox_cap:
-        k.halt = codes.HALT_OVERFLOW
+        halt(k, codes.HALT_OVERFLOW)
         return
     out: Order = outbox(k, k.orders_out)
     k.orders_out += 1
+    k.attention = 1
     out.id = o.id
     out.seq = k.seq
     out.ts = k.ts
@@ -126,13 +133,13 @@ def send(k: Kernel, o: OpenOrder) -> None:
         recommit(k, o.instrument)
         write_out(k, o, codes.NEW)
     else:
-        k.halt = codes.HALT_TRANSITION
+        halt(k, codes.HALT_TRANSITION)
 
 
 def drop(k: Kernel, o: OpenOrder) -> None:
     """Give back the slot of a reserved order that was refused."""
     if not transition(k, o, DROP):
-        k.halt = codes.HALT_TRANSITION
+        halt(k, codes.HALT_TRANSITION)
 
 
 def find(k: Kernel, order_id: int) -> OpenOrder:
@@ -225,7 +232,7 @@ def filled(k: Kernel, o: OpenOrder, lots: int) -> None:
 
 def closed(k: Kernel, o: OpenOrder, what: int) -> None:
     """The venue acknowledged, cancelled, rejected or expired the order."""
-    if transition(k, o, what):
-        recommit(k, o.instrument)
-    else:
+    if not transition(k, o, what):
         k.unknown_reports += 1
+    elif what != ACK:  # it was counted when it was sent
+        recommit(k, o.instrument)

@@ -11,7 +11,10 @@ from engine.kernel.records import Kernel, Market, Position, instruments, markets
 
 @hot
 def revalue(k: Kernel, m: Market) -> None:
-    """Bring the account's totals up to date after a change of mark or net position of one instrument."""
+    """Bring the account's totals up to date after a change of mark or net position of one instrument.
+
+    A flat instrument goes through the same arithmetic: which of many is held is a branch that no processor can guess.
+    """
     value = m.net * m.mark * m.unit
     if k.held == 1 and m.net != 0:  # the usual case needs no difference, so it cannot drift
         k.value = value
@@ -23,10 +26,6 @@ def revalue(k: Kernel, m: Market) -> None:
         k.gross += change
         k.used += change * m.margin
     m.value = value
-    if k.held == 0:
-        k.value = 0.0
-        k.gross = 0.0
-        k.used = 0.0
 
 
 def resum(k: Kernel) -> None:
@@ -44,13 +43,18 @@ def resum(k: Kernel) -> None:
 
 
 def change_net(k: Kernel, m: Market, lots: int) -> None:
-    """Move the net position and count held instruments."""
+    """Move the net position, count held instruments, and value what is held now."""
     before = m.net
     m.net = before + lots
     if before == 0 and m.net != 0:
         k.held += 1
     elif before != 0 and m.net == 0:
         k.held -= 1
+    revalue(k, m)
+    if k.held == 0:
+        k.value = 0.0
+        k.gross = 0.0
+        k.used = 0.0
 
 
 def apply_fill(k: Kernel, instrument: int, strategy: int, lots: int, price: float, fee: float) -> None:
@@ -80,7 +84,6 @@ def apply_fill(k: Kernel, instrument: int, strategy: int, lots: int, price: floa
     if m.mark == 0.0:
         m.mark = price
     change_net(k, m, lots)
-    revalue(k, m)
 
 
 @hot
@@ -88,7 +91,7 @@ def apply_mark(k: Kernel, m: Market, ts: int, price: float) -> None:
     """A new last price."""
     m.ts = ts
     m.mark = price
-    if m.net != 0:
+    if k.held != 0:
         revalue(k, m)
 
 

@@ -88,3 +88,9 @@ def hot(function: Function) -> Function:
     """Mark a function of the per-event path: compiled, it is inlined into its caller whatever its length."""
     function.__hot__ = True  # type: ignore[attr-defined]
     return function
+
+
+def cold(function: Function) -> Function:
+    """Mark a function off the per-event path: compiled, it stays a call, so that the path itself stays short."""
+    function.__cold__ = True  # type: ignore[attr-defined]
+    return function

@@ -64,6 +64,7 @@ class Market(Record):
     unit: F8  # worth of one lot at price 1: lot * multiplier
     value: F8  # net * mark * unit, as counted in the account
     margin: F8
+    route: I8  # bytes from Kernel to the first of its routes: the strategies that it concerns; 0 = none
     bid: F8
     ask: F8
     certain: I8  # signed lots of our open market orders
@@ -73,7 +74,6 @@ class Market(Record):
     extra_net: F8  # what the market orders will add to value
     bid_volume: F8
     ask_volume: F8
-    spare: I8
 
 
 class Position(Record):
@@ -153,15 +153,18 @@ class Curve(Record):
 
 
 class Slot(Record):
-    """One strategy of the kernel: a class with parameters, on the instruments that `routes` gives it."""
+    """One strategy of the kernel: a class with parameters, on the instruments whose `routes` lead to it."""
 
     state_at: I8  # of instance 0, bytes from Kernel
     stride: I8  # bytes from one instance to the next
+    handlers_at: I8  # addresses of its handlers, bytes from Kernel
     fault_seq: I8
     handles: U4  # bit mask of the event kinds it subscribes to
     active: U4  # the same mask while it runs, 0 while it is paused or stopped
     instances: U4
     fault: U4
+    strategy: I8  # its own row
+    spare: I8  # a row is a cache line
 
 
 class Address(Record):
@@ -170,10 +173,12 @@ class Address(Record):
     value: I8
 
 
-class Cell(Record):
-    """An integer cell of a table."""
+class Route(Record):
+    """One strategy that an instrument concerns, in order of registration. All in bytes from Kernel."""
 
-    index: I4
+    state_at: I8  # of the instance
+    slot_at: I8
+    next: I8  # the following route of the instrument, 0 = none
 
 
 class Limits(Record):
@@ -220,7 +225,7 @@ class Kernel(Record):
     start_equity: F8
     day_equity: F8
     peak: F8
-    floor: F8  # equity under which a loss limit is breached
+    floor: F8  # equity under which a loss limit is breached, less the rounding that is forgiven
     tokens: F8  # of the order-rate bucket
     tokens_ts: I8
     # orders
@@ -242,6 +247,7 @@ class Kernel(Record):
     # state of the whole
     slices: I4  # strategies that want the end of a timestamp
     halt: I4
+    attention: I4  # whoever drives the kernel has more to do than go on: orders, refusals, a fault, a halt
     killed: I4
     trading: I4
     breach: I4
@@ -271,6 +277,9 @@ class Kernel(Record):
 
 
 order_at = Pointer(Order)
+slot_at = Pointer(Slot)
+route_at = Pointer(Route)
+address_at = Pointer(Address)
 kernel_at = Pointer(Kernel)
 
 instruments = Table(Kernel, "instruments_at", Instrument)
@@ -279,7 +288,5 @@ positions = Table(Kernel, "positions_at", Position)  # row = strategy * instrume
 open_orders = Table(Kernel, "open_at", OpenOrder)
 signals = Table(Kernel, "signals_at", Signal)
 slots = Table(Kernel, "slots_at", Slot)
-routes = Table(Kernel, "routes_at", Cell)  # row = strategy * instruments + instrument; -1 = not routed
 outbox = Table(Kernel, "outbox_at", Order)
 refusals = Table(Kernel, "refusals_at", Refusal)
-addresses = Table(Kernel, "addresses_at", Address)  # row = strategy * KINDS + kind

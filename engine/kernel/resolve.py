@@ -14,6 +14,7 @@ from engine.kernel.orders import (
     count_working,
     drop,
     find,
+    halt,
     recommit,
     send,
 )
@@ -300,4 +301,4 @@ def carry_out_breach(k: Kernel) -> None:
                 if lots != 0:
                     propose(k, s, i, lots, codes.RISK_EXIT | codes.BY_TARGET, 127)
     if what == codes.HALT and k.halt == codes.RUNNING:
-        k.halt = codes.HALT_RISK
+        halt(k, codes.HALT_RISK)

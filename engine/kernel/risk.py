@@ -9,7 +9,7 @@ Law 4: every refusal is a record with a reason and the two numbers that were com
 import math
 
 from engine.kernel import codes
-from engine.kernel.primitives import hot
+from engine.kernel.primitives import cold, hot
 from engine.kernel.records import Kernel, OpenOrder, instruments, markets, open_orders, positions, refusals
 
 SLACK = 1e-9  # relative rounding that a limit forgives
@@ -30,6 +30,7 @@ def refuse(k: Kernel, strategy: int, instrument: int, order_id: int, lots: int, 
     if breach > k.breach:
         k.breach = breach
     k.refused += 1
+    k.attention = 1
     if k.refusals_out < k.refusal_cap:
         r = refusals(k, k.refusals_out)
         k.refusals_out += 1
@@ -82,6 +83,9 @@ def take_token(k: Kernel) -> bool:
 
 def self_match(k: Kernel, o: OpenOrder) -> bool:
     """Whether the order could trade with one of our own that is open on the other side."""
+    m = markets(k, o.instrument)
+    if (m.sells if o.side > 0 else m.buys) == 0:
+        return False
     left, last = k.opened, k.next_order
     for back in range(1, k.order_cap + 1):
         if left == 0:
@@ -169,7 +173,7 @@ def check(k: Kernel, o: OpenOrder) -> int:
     if not reduces:
         if k.breached:
             k.check_value = k.cash + k.value
-            k.check_limit = k.floor
+            k.check_limit = least_equity(k)
             return k.breached
         reason = check_exposure(k, o)
         if reason != codes.OK:
@@ -185,29 +189,44 @@ def check(k: Kernel, o: OpenOrder) -> int:
     return codes.OK
 
 
-def set_floor(k: Kernel) -> None:
+def least_equity(k: Kernel) -> float:
     """The equity under which a loss limit is breached."""
-    k.floor = max(k.peak * (1.0 - k.limits.drawdown), k.day_equity - k.limits.daily_loss)
+    return max(k.peak * (1.0 - k.limits.drawdown), k.day_equity - k.limits.daily_loss)
 
 
-@hot
-def watch_losses(k: Kernel) -> None:
-    """At the end of a timestamp: a new peak, or a breach of a loss limit.
+def set_floor(k: Kernel) -> None:
+    """Keep the least equity, less the rounding that a limit forgives."""
+    least = least_equity(k)
+    k.floor = least - SLACK * abs(least)
+
+
+@cold
+def judge_loss(k: Kernel, equity: float) -> None:
+    """Equity is below the floor: which loss limit it breaks, if that is news.
 
     The breach of the drawdown lasts, that of the daily loss ends with the day.
     """
+    if k.breached == codes.DRAWDOWN or k.halt != codes.RUNNING:
+        return
+    least = k.peak * (1.0 - k.limits.drawdown)
+    drawn = equity < least - SLACK * abs(least)
+    if drawn or not k.breached:  # a drawdown is news even on a day that has lost too much already
+        k.breached = codes.DRAWDOWN if drawn else codes.DAILY_LOSS
+        k.check_value = equity
+        k.check_limit = least if drawn else least_equity(k)
+        refuse(k, 0, 0, 0, 0, 0.0, k.breached)
+
+
+@hot
+def watch_losses(k: Kernel) -> bool:
+    """At the end of a timestamp: a new peak, or perhaps a breach of a loss limit; whether one was."""
     equity = k.cash + k.value
     if equity > k.peak:
         k.peak = equity
         set_floor(k)
-    elif equity < k.floor - SLACK * abs(k.floor) and k.breached != codes.DRAWDOWN:
-        least = k.peak * (1.0 - k.limits.drawdown)
-        drawn = equity < least - SLACK * abs(least)
-        if drawn or not k.breached:  # a drawdown is news even on a day that has lost too much already
-            k.breached = codes.DRAWDOWN if drawn else codes.DAILY_LOSS
-            k.check_value = equity
-            k.check_limit = least if drawn else k.floor
-            refuse(k, 0, 0, 0, 0, 0.0, k.breached)
+    elif equity < k.floor:
+        judge_loss(k, equity)
+    return k.breach != codes.REFUSE
 
 
 def new_day(k: Kernel) -> None:

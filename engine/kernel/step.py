@@ -22,12 +22,24 @@ from engine.kernel.orders import (
     closed,
     filled,
     find,
+    halt,
     recommit,
     replaced,
 )
 from engine.kernel.positions import apply_cash, apply_fill, apply_mark, apply_split, correct, resum
-from engine.kernel.primitives import address_of, hot, invoke
-from engine.kernel.records import Kernel, addresses, instruments, markets, open_orders, routes, signals, slots
+from engine.kernel.primitives import address_of, cold, hot, invoke
+from engine.kernel.records import (
+    Kernel,
+    Slot,
+    address_at,
+    instruments,
+    markets,
+    open_orders,
+    route_at,
+    signals,
+    slot_at,
+    slots,
+)
 from engine.kernel.resolve import carry_out_breach, resolve, void
 from engine.kernel.risk import new_day, watch_losses
 from engine.kernel.signals import Ctx
@@ -92,7 +104,7 @@ def absorb(k: Kernel, ev: Event) -> int:
         absorb_command(k, ev)
         return -1
     if i >= k.instruments:
-        k.halt = codes.HALT_INSTRUMENT
+        halt(k, codes.HALT_INSTRUMENT)
         return -1
     m = markets(k, i)
     if kind == codes.QUOTE:
@@ -121,26 +133,27 @@ def absorb(k: Kernel, ev: Event) -> int:
 
 
 @hot
-def call(k: Kernel, ctx: Ctx, s: int, kind: int, instance: int, instrument: int, ev: Event) -> None:
+def call(k: Kernel, ctx: Ctx, slot: Slot, kind: int, state_at: int, instrument: int, ev: Event) -> None:
     """One handler of one strategy. A fault stops the strategy and cancels its orders."""
-    slot = slots(k, s)
+    here = address_of(k)
     ctx.now = k.ts
     ctx.instrument = instrument
-    ctx.strategy = s
-    state = address_of(k) + slot.state_at + instance * slot.stride
-    invoke(addresses(k, s * codes.KINDS + kind).value, state, address_of(ev), address_of(ctx))
+    ctx.strategy = slot.strategy
+    invoke(address_at(here + slot.handlers_at + 8 * kind).value, here + state_at, address_of(ev), address_of(ctx))
     if ctx.fault != 0:
-        stop_faulted(k, ctx, s)
+        stop_faulted(k, ctx, slot)
 
 
-def stop_faulted(k: Kernel, ctx: Ctx, s: int) -> None:
+@cold
+def stop_faulted(k: Kernel, ctx: Ctx, slot: Slot) -> None:
     """Stop a strategy whose handler failed; its queued signals are void, its orders are cancelled."""
-    slot = slots(k, s)
+    s = slot.strategy
     slot.fault = ctx.fault
     slot.fault_seq = k.seq
     slot.active = 0
     ctx.fault = 0
     k.faulted += 1
+    k.attention = 1
     for row in range(k.signals):
         q = signals(k, row)
         if q.strategy == s:
@@ -151,60 +164,81 @@ def stop_faulted(k: Kernel, ctx: Ctx, s: int) -> None:
 @hot
 def dispatch(k: Kernel, ctx: Ctx, ev: Event, kind: int, instrument: int, only: int) -> None:
     """All running strategies that handle this kind for this instrument (`only` >= 0: just that one)."""
-    bit = 1 << kind
-    for s in range(k.strategies):
-        if slots(k, s).active & bit and (only < 0 or only == s):
-            instance = 0
-            if kind != codes.SLICE:
-                instance = routes(k, s * k.instruments + instrument).index
-            if instance >= 0:
-                call(k, ctx, s, kind, instance, instrument, ev)
+    here = address_of(k)
+    at = markets(k, instrument).route
+    while at != 0:
+        route = route_at(here + at)
+        slot = slot_at(here + route.slot_at)
+        if slot.active & (1 << kind) and (only < 0 or only == slot.strategy):
+            call(k, ctx, slot, kind, route.state_at, instrument, ev)
+        at = route.next
 
 
-@hot
-def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """One event. A halted kernel does nothing more."""
-    if k.halt != codes.RUNNING:
-        return
-    k.seq += 1
-    if ev.recv < k.ts:
-        k.halt = codes.HALT_CLOCK
-        return
-    k.ts = ev.recv
-    if k.ts >= k.next_day:
-        if k.held > 1:
-            resum(k)
-        new_day(k)
-    if ev.kind == codes.BAR:
-        i = ev.instrument
-        if i >= k.instruments:
-            k.halt = codes.HALT_INSTRUMENT
-            return
-        apply_mark(k, markets(k, i), k.ts, ev.close)
-        dispatch(k, ctx, ev, codes.BAR, i, -1)
-    else:
-        only = absorb(k, ev)
-        if only != -1:
-            i = ev.instrument
-            dispatch(k, ctx, ev, ev.kind, i if i < k.instruments else 0, only)
+@cold
+def settle(k: Kernel) -> None:
+    """Queued signals become orders; a breach is carried out."""
     if k.signals != 0:
         resolve(k)
     if k.breach != codes.REFUSE:
         carry_out_breach(k)
 
 
+@cold
+def step_other(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """Any event: the whole of step 1 and 2, for all that is not one more bar of the same day."""
+    if k.halt != codes.RUNNING:
+        return
+    k.seq += 1
+    if ev.recv < k.ts:
+        halt(k, codes.HALT_CLOCK)
+        return
+    k.ts = ev.recv
+    if k.ts >= k.next_day:
+        if k.held > 1:
+            resum(k)
+        new_day(k)
+    i, only = ev.instrument, -2
+    if ev.kind == codes.BAR and i < k.instruments:
+        apply_mark(k, markets(k, i), k.ts, ev.close)
+    else:
+        only = absorb(k, ev)
+    if only != -1:
+        dispatch(k, ctx, ev, ev.kind, i if i < k.instruments else 0, only)
+
+
+@hot
+def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """One event. A halted kernel does nothing more."""
+    ts, i = ev.recv, ev.instrument
+    if ev.kind == codes.BAR and i < k.instruments and k.ts <= ts < k.next_day and k.halt == codes.RUNNING:
+        k.seq += 1
+        k.ts = ts
+        apply_mark(k, markets(k, i), ts, ev.close)
+        dispatch(k, ctx, ev, codes.BAR, i, -1)
+    else:
+        step_other(k, ctx, ev)
+    if k.signals | k.breach:
+        settle(k)
+
+
+@cold
+def call_slice(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """The universe strategies act on the timestamp as a whole."""
+    for s in range(k.strategies):
+        slot = slots(k, s)
+        if slot.active & (1 << codes.SLICE) and k.halt == codes.RUNNING:
+            call(k, ctx, slot, codes.SLICE, slot.state_at, 0, ev)
+    if k.signals != 0:
+        resolve(k)
+
+
 @hot
 def close_slice(k: Kernel, ctx: Ctx, ev: Event) -> None:
     """The end of a timestamp: universe strategies act, losses are watched. `ev` is the last event of it."""
-    if k.halt != codes.RUNNING:
-        return
     if k.slices:
-        dispatch(k, ctx, ev, codes.SLICE, 0, -1)
-        if k.signals != 0:
-            resolve(k)
-    watch_losses(k)
-    if k.breach != codes.REFUSE:
-        carry_out_breach(k)
+        call_slice(k, ctx, ev)
+    if watch_losses(k):
+        settle(k)
 
 
 def count_open(k: Kernel) -> int:

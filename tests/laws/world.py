@@ -112,16 +112,18 @@ def decode(data: bytes, instruments: int, bar_ns: int) -> Tape:
     for n, row in enumerate(rows):
         what, when, jump, move, wide, traded = data[6 * n : 6 * n + 6].ljust(6, b"\x05")
         i = what % instruments
-        if when % 4 or i in seen:
+        acts = what > 224 and n > 0
+        if when % 4 or (i in seen and not acts):  # at one moment: one bar of an instrument, then its actions
             ts, seen = ts + MINUTE * (1 + (when % 16 == 3) * 60 * 30), set()
         row["ts"] = row["recv"] = ts
         row["instrument"] = i
-        if what > 240 and n:
+        if what > 240 and acts:
             ratio = RATIOS[what % 5]  # one that leads back where the price has gone far
             ratio = max(ratio, 1 / ratio) if prices[i] > LEVELS[i % 4] else min(ratio, 1 / ratio)
             row["kind"], row["amount"] = codes.SPLIT, ratio
             prices[i] /= row["amount"]
-        elif what > 224 and n:
+            seen.add(i)
+        elif acts:
             row["kind"], row["amount"] = codes.DIVIDEND, prices[i] * 0.01
         else:
             seen.add(i)

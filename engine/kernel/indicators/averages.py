@@ -27,6 +27,8 @@ class Mean(Windowed):
         self.cursor = 0
         self.total = 0.0
         self.error = 0.0
+        for i in range(length):
+            self.window[i] = 0.0
 
     def update(self, x: float, length: int) -> float:
         """Take a sample; the mean, or nan."""
@@ -35,10 +37,10 @@ class Mean(Windowed):
         if length != self.length or length < 1:
             self.restart(length)
         slot = self.cursor
-        old = -self.window[slot] if self.n >= length else 0.0
-        change = x + old
-        part = change - x
-        error = (x - (change - part)) + (old - part)
+        old = self.window[slot]  # 0 until the window is full
+        change = x - old
+        part = x - change
+        error = (part - old) + (x - (change + part))
         total = self.total + change
         part = total - self.total
         error += self.error + ((self.total - (total - part)) + (change - part))
@@ -73,7 +75,7 @@ class Smoothing(Windowed):
 
     def restart(self, length: int) -> None:
         """Forget all samples."""
-        check(length, 1 << 40)  # no window is kept, so any length will do
+        check(length, 1 << 31)  # no window is kept, so any length will do
         self.length = length
         self.n = 0
         self.level = 0.0

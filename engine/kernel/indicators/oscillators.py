@@ -23,7 +23,7 @@ class RSI(Windowed):
 
     def restart(self, length: int) -> None:
         """Forget all samples."""
-        check(length, 1 << 40)  # no window is kept, so any length will do
+        check(length, 1 << 31)  # no window is kept, so any length will do
         self.length = length
         self.alpha = 1.0 / length
         self.n = 0

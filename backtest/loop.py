@@ -15,9 +15,8 @@ from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
 from engine.kernel.records import (
     Curve,
     Kernel,
-    Order,
-    Refusal,
     kernel_at,
+    line_at,
     markets,
     outbox,
     refusals,
@@ -34,73 +33,47 @@ LATEST = (1 << 63) - 1
 ROW = 64  # bytes of an order, a report, a refusal
 
 ctx_at = Pointer(Ctx)
-order_at = Pointer(Order)
 curve_at = Pointer(Curve)
-refusal_at = Pointer(Refusal)
 
 
-def copy_order(out: Order, o: Order) -> None:
-    """Copy an order into the output buffer."""
-    out.id = o.id
-    out.seq = o.seq
-    out.ts = o.ts
-    out.qty = o.qty
-    out.price = o.price
-    out.stop = o.stop
-    out.instrument = o.instrument
-    out.strategy = o.strategy
-    out.action = o.action
-    out.side = o.side
-    out.type = o.type
-    out.tif = o.tif
-    out.mask = o.mask
-    out.priority = o.priority
-    out.life_ms = o.life_ms
+def copy_line(to: int, start: int) -> None:
+    """Copy a line from one address to another."""
+    there, here = line_at(to), line_at(start)
+    for i in range(8):
+        there.words[i] = here.words[i]
 
 
-def copy_refusal(out: Refusal, r: Refusal) -> None:
-    """Copy a refusal into the output buffer."""
-    out.ts = r.ts
-    out.seq = r.seq
-    out.order_id = r.order_id
-    out.qty = r.qty
-    out.price = r.price
-    out.value = r.value
-    out.limit = r.limit
-    out.instrument = r.instrument
-    out.strategy = r.strategy
-    out.reason = r.reason
-    out.breach = r.breach
+@cold
+def hear(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """The kernel takes a report."""
+    step(k, ctx, ev)
 
 
 def deliver(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, first: int) -> None:
     """Orders to the venue, reports to the kernel, until nothing is left to say."""
     taken = first
-    for _ in range(ROUNDS):
+    for left in range(ROUNDS, -1, -1):
         while taken < lp.reports_n:
-            step(k, ctx, event_at(lp.reports + taken * EVENT_BYTES))
+            hear(k, ctx, event_at(lp.reports + taken * ROW))
             taken += 1
-        if k.orders_out == 0:
+        if k.orders_out == 0 or left == 0:
             break
         for i in range(k.orders_out):
             o = outbox(k, i)
             if lp.orders_n < lp.orders_cap:
-                copy_order(order_at(lp.orders + lp.orders_n * ROW), o)
+                copy_line(lp.orders + lp.orders_n * ROW, address_of(o))
                 lp.orders_n += 1
             else:
                 lp.dropped += 1
             accept(lp, v, o)
         k.orders_out = 0
-    while taken < lp.reports_n:
-        step(k, ctx, event_at(lp.reports + taken * EVENT_BYTES))
-        taken += 1
 
 
 def flush_refusals(lp: Loop, k: Kernel) -> None:
     """Move the kernel's refusals into the output buffer."""
     for i in range(k.refusals_out):
         if lp.refusals_n < lp.refusals_cap:
-            copy_refusal(refusal_at(lp.refusals + lp.refusals_n * ROW), refusals(k, i))
+            copy_line(lp.refusals + lp.refusals_n * ROW, address_of(refusals(k, i)))
             lp.refusals_n += 1
         else:
             lp.dropped += 1

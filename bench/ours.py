@@ -24,8 +24,8 @@ class Crossing(Strategy):
     slow: int = param(cases.SLOW, ge=2)
     qty: float = param(cases.QTY, gt=0)
 
-    fast_mean: Mean
-    slow_mean: Mean
+    fast_mean: Mean[64]  # windows no longer than the rule needs: the states of many instruments stay near
+    slow_mean: Mean[64]
     known: bool
     above: bool
 

@@ -181,6 +181,12 @@ class Route(Record):
     next: I8  # the following route of the instrument, 0 = none
 
 
+class Line(Record):
+    """Eight words: an order, a refusal or an event as it is copied."""
+
+    words: Array[int, 8]
+
+
 class Limits(Record):
     """Risk limits. A limit allows values up to and including itself; inf (or the largest integer) is off."""
 
@@ -280,6 +286,7 @@ order_at = Pointer(Order)
 slot_at = Pointer(Slot)
 route_at = Pointer(Route)
 address_at = Pointer(Address)
+line_at = Pointer(Line)
 kernel_at = Pointer(Kernel)
 
 instruments = Table(Kernel, "instruments_at", Instrument)

@@ -216,6 +216,7 @@ class Kernel(Record):
     seq: I8
     ts: I8
     next_day: I8  # first ns of the next trading day
+    next_sum: I8  # event from which a new day sums the account afresh
     signals: I8  # queued signals
     orders_out: I8  # orders in the outbox
     # account: written by positions.py only

@@ -194,7 +194,7 @@ def step_other(k: Kernel, ctx: Ctx, ev: Event) -> None:
         return
     k.ts = ev.recv
     if k.ts >= k.next_day:
-        if k.held > 1:
+        if k.seq >= k.next_sum:
             resum(k)
         new_day(k)
     i, only = ev.instrument, -2

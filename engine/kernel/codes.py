@@ -21,6 +21,10 @@ SLICE = 13  # not an event: the end of a timestamp
 START = 14  # not an event: before the first one
 KINDS = 16
 
+# Depth: the `code` of a DEPTH event. The first snapshot row of a group clears the book.
+UPDATE = 0
+SNAPSHOT = 1
+
 # Execution reports: the `code` of a REPORT event.
 ACK = 1
 FILL = 2

@@ -2,6 +2,7 @@
 
 open_tape(data, instruments, start, end)   a tape from a dataset, a file or a polars frame
 import_bars(sources, name, ...)            CSV or Parquet bars into a dataset, validated, atomically
+import_ticks(name, source, vendor, ...)    quotes, trades, depth of any vendor into a dataset, likewise
 synthetic_tape(bars, instruments, seed)    seeded random walks
 """
 
@@ -14,10 +15,11 @@ from engine.store.tape import Tape
 if TYPE_CHECKING:
     from engine.store.importer import import_bars
     from engine.store.synthetic import synthetic_frame, synthetic_tape, write_synthetic_tape
+    from engine.store.ticks_import import import_ticks
 
-LAZY = {"import_bars": "importer", "synthetic_frame": "synthetic", "synthetic_tape": "synthetic",
-        "write_synthetic_tape": "synthetic"}  # fmt: skip
-__all__ = ["InstrumentInfo", "Tape", "import_bars", "open_tape", "synthetic_frame", "synthetic_tape",
+LAZY = {"import_bars": "importer", "import_ticks": "ticks_import", "synthetic_frame": "synthetic",
+        "synthetic_tape": "synthetic", "write_synthetic_tape": "synthetic"}  # fmt: skip
+__all__ = ["InstrumentInfo", "Tape", "import_bars", "import_ticks", "open_tape", "synthetic_frame", "synthetic_tape",
            "write_synthetic_tape"]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from engine.errors import DataError
 from engine.kernel import codes
-from engine.store import merge
+from engine.store import merge, ticks
 from engine.store.files import atomic_file, cache_dir, file_hash, progress, text_hash, write_error
 from engine.store.instruments import InstrumentInfo, from_json, override, to_json
 from engine.store.tape import Events, Tape, read_tape, schema_hash, write_tape
@@ -42,7 +42,8 @@ def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 def list_files(root: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every data file of a dataset directory, by relative name."""
-    paths = [*sorted(root.glob("bars/*/*.parquet")), *sorted(root.glob("actions.parquet"))]
+    paths = [*sorted(p for kind in ("bars", *ticks.KINDS) for p in root.glob(f"{kind}/*/*.parquet")),
+             *sorted(root.glob("actions.parquet"))]  # fmt: skip
     return {path.relative_to(root).as_posix(): {"size": path.stat().st_size, "sha256": file_hash(path)}
             for path in paths}  # fmt: skip
 
@@ -114,38 +115,49 @@ def open_dataset(root: Path, chosen: Sequence[str] | None, changes: Mapping[str,
     names = choose([info.name for info in infos], chosen, f"dataset {name}")
     known = {info.name: info for info in infos}
     picked = tuple(override(known[one], changes) for one in names)
-    digest = text_hash("bars", schema_hash(), _verify(root, manifest), to_json(picked))
+    kind = str(manifest.get("kind", "bars"))
+    digest = text_hash(kind, schema_hash(), _verify(root, manifest), to_json(picked))
     path = cache_dir("tapes") / f"{digest}.tape"
     if path.is_file():
         try:
             return read_tape(path)
         except DataError:  # A cached tape that was cut or is of an older layout: build it again below.
             path.unlink(missing_ok=True)
-    compile_dataset(root, picked, path, digest, name)
+    sources = manifest.get("sources") if kind == "ticks" else None
+    compile_dataset(root, picked, path, digest, name, sources)
     return read_tape(path)
 
 
-def compile_dataset(root: Path, infos: tuple[InstrumentInfo, ...], path: Path, digest: str, name: str) -> None:
+def compile_dataset(root: Path, infos: tuple[InstrumentInfo, ...], path: Path, digest: str, name: str,
+                    sources: Mapping[str, int] | None = None) -> None:  # fmt: skip
     """Write the tape of these instruments to `path`, in pieces: memory does not grow with the data.
 
+    `sources`: of a dataset of single events, folder -> number of its source; None for bars.
     Raises DataError for an unreadable Parquet file or a full disk.
     """
-    actions = _actions(root)
     try:
         scratch = Path(tempfile.mkdtemp(prefix=".runs-", dir=path.parent))
     except OSError as error:
         raise write_error(path, error) from error
     try:
-        sources = [merge.with_actions(_bars(root, info.name, i), merge.action_events(actions.get(info.name, []), i))
-                   for i, info in enumerate(infos)]  # fmt: skip
+        if sources is None:
+            pieces = merge.spill(_bar_runs(root, infos), scratch)
+        else:
+            pieces = ticks.merged(ticks.tick_runs(root, [info.name for info in infos], sources), scratch)
         with write_tape(path, infos, digest, name) as writer, progress(0, f"tape {name}", "events") as bar:
-            for piece in merge.spill(sources, scratch):
+            for piece in pieces:
                 writer.append(piece)
                 bar.update(len(piece))
             if writer.count == 0:
-                raise DataError(f"dataset {name}: no bars for {', '.join(info.name for info in infos[:5])}.")
+                raise DataError(f"dataset {name}: no events for {', '.join(info.name for info in infos[:5])}.")
     finally:
         shutil.rmtree(scratch)
+
+
+def _bar_runs(root: Path, infos: Sequence[InstrumentInfo]) -> list[Iterator[Events]]:
+    actions = _actions(root)
+    return [merge.with_actions(_bars(root, info.name, i), merge.action_events(actions.get(info.name, []), i))
+            for i, info in enumerate(infos)]  # fmt: skip
 
 
 def parts(root: Path, name: str) -> list[Path]:

@@ -1,12 +1,12 @@
 """Bars and corporate actions into events, and many instruments into one order of time.
 
-Law 1: the order is (ts, instrument order, original order); within one instrument a corporate action comes
-       after the bar that closes at its moment and before the bar that opens there.
+Law 1: the order is (recv, instrument order, original order), where recv = ts for bars; within one instrument
+       a corporate action comes after the bar that closes at its moment and before the bar that opens there.
 Law 2: the result does not depend on the size of the pieces.
 Law 3: no more than about one piece is held in anonymous memory, whatever the length of the tape.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from engine.store.tape import ROW, Events, blank, join, to_bytes
 PIECE = 1 << 18  # events: 16 MiB a piece
 PRICES = ("open", "high", "low", "close", "volume")
 Columns = dict[str, np.ndarray[Any, Any]]
+Order = Callable[[Events], np.ndarray[Any, Any]]
 
 
 def bar_events(columns: Columns, instrument: int) -> Events:
@@ -59,14 +60,19 @@ def with_actions(pieces: Iterable[Events], actions: Events) -> Iterator[Events]:
         yield actions[done:]
 
 
-def merge(runs: Sequence[Events], piece: int = PIECE) -> Iterator[Events]:
-    """Sorted runs, one for each instrument, as pieces of one sorted sequence (a k-way merge).
+def by_time(events: Events) -> np.ndarray[Any, Any]:
+    """The indices that sort events by the time of their arrival; what is equal keeps its order."""
+    return np.argsort(events["recv"], kind="stable")
+
+
+def merge(runs: Sequence[Events], piece: int = PIECE, *, order: Order = by_time) -> Iterator[Events]:
+    """Runs sorted by `recv` as pieces of one sorted sequence (a k-way merge).
 
     Each round takes from every run what lies up to a common moment, chosen so that no run gives more than
-    its share of a piece (ties on that moment aside), and sorts that stably.
+    its share of a piece (ties on that moment aside), and puts that in `order`: sorted by `recv` first.
     """
     live = [run for run in runs if len(run)]
-    times = [run["ts"] for run in live]
+    times = [run["recv"] for run in live]
     at = [0] * len(live)
     while live:
         share = max(1, piece // len(live))
@@ -77,13 +83,12 @@ def merge(runs: Sequence[Events], piece: int = PIECE) -> Iterator[Events]:
             yield parts[0]
         else:
             joined = join(parts)
-            order = np.argsort(joined["ts"], kind="stable")
-            yield joined.view(ROW)[order].view(Event.dtype)
+            yield joined.view(ROW)[order(joined)].view(Event.dtype)
         keep = [i for i, end in enumerate(ends) if end < len(live[i])]
         live, times, at = [live[i] for i in keep], [times[i] for i in keep], [ends[i] for i in keep]
 
 
-def spill(sources: Sequence[Iterable[Events]], folder: Path) -> Iterator[Events]:
+def spill(sources: Sequence[Iterable[Events]], folder: Path, order: Order = by_time) -> Iterator[Events]:
     """Merge sources that are too long for memory: each is written to a run file first, then mapped and merged."""
     if len(sources) == 1:
         yield from sources[0]
@@ -97,4 +102,4 @@ def spill(sources: Sequence[Iterable[Events]], folder: Path) -> Iterator[Events]
                     file.write(to_bytes(piece))
             stack.callback(path.unlink, missing_ok=True)
             runs.append(np.memmap(path, dtype=Event.dtype, mode="r") if path.stat().st_size else blank(0))
-        yield from merge(runs)
+        yield from merge(runs, order=order)

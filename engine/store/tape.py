@@ -1,6 +1,7 @@
 """The tape: events in order in a memory-mapped file, or in memory for small frames.
 
-Law 1: a tape is sorted by time and read-only; a span of it is a view, never a copy.
+Law 1: a tape is sorted by `recv`, the time of arrival (for bars the close), and read-only;
+       a span of it is a view, never a copy.
 Law 2: a file is a tape only if its magic, version, record layout and size all agree; else it is refused.
 
 File layout, little endian: 8 bytes magic, u4 version, u4 length of the manifest, u8 offset of the events
@@ -49,7 +50,8 @@ def schema_hash() -> str:
 class Tape:
     """Events in order, and what their instrument numbers mean.
 
-    `events`: read-only array of Event.dtype sorted by (ts, instrument order, original order);
+    `events`: read-only array of Event.dtype sorted by recv; at equal times bars stand in the order of their
+    instruments, single events in that of their source and its sequence;
     `instruments`: row i describes events with `instrument == i`; `digest`: hash of what it was built from,
     span included; `name`: for people.
     """
@@ -71,12 +73,12 @@ class Tape:
         return f"Tape({self.name}: {len(self)} events of {names}; {self.digest[:12]})"
 
     def span(self, start: Time = None, end: Time = None) -> "Tape":
-        """The events with start <= ts < end, as a view. Raises DataError for an empty span, ConfigError for
+        """The events with start <= recv < end, as a view. Raises DataError for an empty span, ConfigError for
         a time that cannot be read or a start that is not before the end."""
         first, last = to_ns(start, "start"), to_ns(end, "end")
         if first is not None and last is not None and first >= last:
             raise ConfigError(f"start={start} is not before end={end}; the span is [start, end).")
-        ts = self.events["ts"]
+        ts = self.events["recv"]
         low = 0 if first is None else int(np.searchsorted(ts, first, side="left"))
         high = len(ts) if last is None else int(np.searchsorted(ts, last, side="left"))
         if low >= high:
@@ -139,10 +141,10 @@ class TapeWriter:
         self._last = np.iinfo(np.int64).min
 
     def append(self, events: Events) -> None:
-        """Write events that do not go back in time. Raises DataError if they do."""
+        """Write events whose `recv` does not go back. Raises DataError if it does."""
         if len(events) == 0:
             return
-        ts = events["ts"]
+        ts = events["recv"]
         if ts[0] < self._last or (len(ts) > 1 and bool((ts[1:] < ts[:-1]).any())):
             raise DataError(f"events for a tape go back in time near {to_text(ts[0])}; sort them by time first.")
         self._file.write(to_bytes(events))

@@ -147,7 +147,7 @@ def test_a_damaged_cached_tape_is_built_again(places: Path) -> None:
 
 def test_a_tape_refuses_time_that_runs_backwards(tmp_path: Path) -> None:
     events = tape.blank(3)
-    events["ts"] = [1, 3, 2]
+    events["recv"] = [1, 3, 2]
     with pytest.raises(DataError, match="go back in time"), tape.write_tape(tmp_path / "t", (), "d", "n") as writer:
         writer.append(events)
     assert left_in(tmp_path) == []

@@ -17,6 +17,7 @@ RUNS = st.lists(st.lists(st.integers(0, 30), max_size=40).map(sorted), min_size=
 def run_of(times: list[int], instrument: int) -> Events:
     events = blank(len(times))
     events["ts"], events["instrument"], events["kind"] = times, instrument, codes.BAR
+    events["recv"] = times
     events["volume"] = np.arange(len(times))  # the place in its own run
     return events
 

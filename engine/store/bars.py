@@ -19,6 +19,7 @@ from engine.kernel.folding import fold_rows
 from engine.store.files import cache_dir, progress, text_hash
 from engine.store.importer import duration
 from engine.store.instruments import InstrumentInfo, to_json
+from engine.store.merge import PRICES
 from engine.store.opening import open_tape
 from engine.store.tape import Events, Tape, Time, blank, frozen, read_tape, schema_hash, to_ns, write_tape
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 KINDS = {"time": TIME, "tick": TICK, "volume": VOLUME, "dollar": DOLLAR}
 SOURCES = {"trades": codes.TRADE, "quotes": codes.QUOTE}
 EMPTY = {"skip": SKIP, "flat": FLAT}
+COLUMNS = ("instrument", "ts", "opened", *PRICES, "value", "bought", "trades", "recv")
 PIECE = 1 << 18  # events
 VERSION = "1"  # of the rules; a new one makes cached tapes of bars anew
 Rows = np.ndarray[Any, Any]
@@ -103,10 +105,11 @@ def fold_bars(data: Any, kind: str = "time", interval: str | int = "1m", *, inst
     rows = np.concatenate(parts) if parts else np.zeros(0, Folded.dtype)
     rows = rows[np.lexsort((rows["instrument"], rows["ts"]))]
     names = pl.Series([info.name for info in tape.instruments], dtype=pl.String)
-    times = {n: pl.Series(np.ascontiguousarray(rows[n])).cast(pl.Datetime("ns", "UTC")) for n in ("ts", "opened")}
-    numbers = {n: np.ascontiguousarray(rows[n]) for n in ("open", "high", "low", "close", "volume", "value", "bought",
-                                                          "trades", "recv")}  # fmt: skip
-    return pl.DataFrame({"instrument": names.gather(rows["instrument"]), **times, **numbers})
+    times = {
+        n: pl.Series(np.ascontiguousarray(rows[n])).cast(pl.Datetime("ns", "UTC")) for n in ("ts", "opened", "recv")
+    }
+    numbers = {n: np.ascontiguousarray(rows[n]) for n in (*PRICES, "value", "bought", "trades")}
+    return pl.DataFrame({"instrument": names.gather(rows["instrument"]), **times, **numbers}).select(COLUMNS)
 
 
 def fold_tape(data: Any, kind: str = "time", interval: str | int = "1m", *, instruments: Any = None,
@@ -137,7 +140,7 @@ def fold_tape(data: Any, kind: str = "time", interval: str | int = "1m", *, inst
 def _events(rows: Rows) -> Events:
     events = blank(len(rows))
     events["kind"], events["recv"] = codes.BAR, rows["ts"]
-    for name in ("ts", "instrument", "open", "high", "low", "close", "volume"):
+    for name in ("ts", "instrument", *PRICES):
         events[name] = rows[name]
     return events
 
@@ -155,6 +158,9 @@ def _folded(tape: Tape, spec: BarRule, until: Time) -> Iterator[Rows]:
                 yield piece
 
         yield from fold_rows(pieces(), rules, to_ns(until, "until"))
+    if not rules["known"].any() and not rules["ignored"].any():
+        other = "quotes" if spec.source == "trades" else "trades"
+        raise DataError(f"{tape.name}: no {spec.source} to make bars of; give data that have some, or source={other}.")
     bad = int(rules["ignored"].sum())
     if bad:
         raise DataError(f"{tape.name}: {bad} {spec.source} have a price or volume that is not finite, or a volume "

@@ -7,6 +7,7 @@ Law 2: a dataset that was opened before opens without Polars, calendars or a loo
 import difflib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +91,24 @@ def _open_path(data: str | Path, chosen: list[str] | None, changes: Mapping[str,
     if label is not None or timezone is not None:
         raise ConfigError(f"{data}: a dataset's times are settled; label and timezone are for files and frames.")
     if not (path / "dataset.json").is_file():
-        path = _find_dataset(data)
+        found = _find_dataset(data)
+        if isinstance(found, Tape):
+            return _changed(found, chosen, changes)
+        path = found
     return open_dataset(path, chosen, changes)
 
 
-def _find_dataset(data: str | Path) -> Path:
+def _changed(tape: Tape, chosen: list[str] | None, changes: Mapping[str, Any]) -> Tape:
+    """A sample's tape with other metadata; it is opened with all its instruments."""
+    choose([info.name for info in tape.instruments], chosen, tape.name)
+    infos = tuple(override(info, changes) for info in tape.instruments)
+    if infos == tape.instruments:
+        return tape
+    return replace(tape, instruments=infos, digest=text_hash(tape.digest, to_json(infos)))
+
+
+def _find_dataset(data: str | Path) -> Path | Tape:
+    """The directory of a dataset; or the tape of a sample that has none."""
     root = datasets_root()
     path = root / data
     if (path / "dataset.json").is_file():
@@ -103,8 +117,7 @@ def _find_dataset(data: str | Path) -> Path:
 
     make = SAMPLES.get(str(data))
     if make is not None:
-        make(root)
-        return path
+        return make(root) or path
     if path.is_dir() or Path(data).is_dir():
         raise DataError(f"{data}: a directory without dataset.json is no dataset; import it with "
                         "engine.store.import_bars.")  # fmt: skip

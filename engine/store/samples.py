@@ -2,6 +2,8 @@
 
 `equities`: daily AAPL, GOOG, IBM, MSFT from 2000 (GOOG 2004) to March 2013, adjusted for splits and dividends.
 `equities_raw`: the same as traded, with SPLIT and DIVIDEND events.
+`ticks`: quotes and trades of a synthetic market, about nine hours of the invented instrument SYNTH; a tape in the
+cache and no dataset.
 """
 
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.errors import DataError
+from engine.store.tape import Tape
 
 NAMES = ("AAPL", "GOOG", "IBM", "MSFT")
 EQUITY = {"calendar": "XNYS", "timezone": "America/New_York", "currency": "USD"}
@@ -36,7 +39,16 @@ def _equities(name: str, adjust: str, root: Path) -> None:
                 dividend_base="ex", timezone="America/New_York", instruments=EQUITY, source=ABOUT)  # fmt: skip
 
 
-SAMPLES: dict[str, Callable[[Path], None]] = {
+def _ticks(root: Path) -> Tape:
+    """The synthetic market with its defaults; nothing is written under the datasets root."""
+    from engine.store.market import market_tape
+
+    return market_tape()
+
+
+# A maker writes a dataset below the root, or gives a tape.
+SAMPLES: dict[str, Callable[[Path], Tape | None]] = {
     "equities": partial(_equities, "equities", "apply"),
     "equities_raw": partial(_equities, "equities_raw", "events"),
+    "ticks": _ticks,
 }

@@ -61,6 +61,7 @@ class Line:
     rows: int = 0
     parts: int = 0
     sorted: bool = True
+    told: bool = False
     waiting: int = 0
     pending: "list[pl.DataFrame]" = field(default_factory=list)
     prices: Grid = field(default_factory=Grid)
@@ -133,7 +134,8 @@ class TickJob:
         if rows.kind == "depth":
             unknown = line.gate.lost
             aside, reason, breaks = line.gate.pass_through(part, bad, reason)
-            if unknown and aside[0] and not bad[0]:
+            if unknown and aside[0] and not bad[0] and not line.told:
+                line.told = True
                 self.findings.add(rows.file, int(part["row"][0]), name, line.gate.why)
             bad = bad | aside
         if self.on_error == "keep":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 UNITS = {"s": 9, "ms": 6, "us": 3, "ns": 0}  # decimal places down to a nanosecond
 SIDES = {"buy": 1, "b": 1, "bid": 1, "1": 1, "+1": 1, "sell": -1, "s": -1, "ask": -1, "a": -1, "-1": -1,
          "0": 0, "n": 0, "none": 0, "unknown": 0, "": 0}  # fmt: skip
+SAME = ("recv", "ts", "snapshot", "instrument")  # equal in the rows of one update of a book
 YES = ("true", "1", "t", "yes", "snap", "snapshot", "y")
 
 
@@ -28,7 +29,7 @@ YES = ("true", "1", "t", "yes", "snap", "snapshot", "y")
 class Table:
     """What a vendor's table means. `columns`: ours -> theirs; `unit` of times as numbers ("auto": by their size);
     `timezone` of times without one; `sides`: their words, in lower case, -> side; `group`: columns that are equal
-    in the rows of one update of the book."""
+    in the rows of one update of the book; `keep`: columns to hand on as whole numbers, for the vendor's own rules."""
 
     kind: str
     columns: Mapping[str, str]
@@ -39,6 +40,7 @@ class Table:
     price_scale: float = 1.0
     volume_scale: float = 1.0
     time_format: str | None = None
+    keep: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -86,6 +88,7 @@ def _csv(path: Path, label: str, file: Any, header: Sequence[str] | None, separa
             if not any(_numeric(cell) for cell in first) and any(cell.strip() for cell in first):
                 block = block[block.find(b"\n") + 1 :]
                 names = names or [cell.strip().strip('"') for cell in first]
+            names = names[: len(first)]
         if not names:
             raise DataError(f"{label}: the first line has numbers, so the file has no header; name its columns with "
                             "header=[...].")  # fmt: skip
@@ -93,7 +96,7 @@ def _csv(path: Path, label: str, file: Any, header: Sequence[str] | None, separa
             continue
         try:
             frame = pl.read_csv(io.BytesIO(block), has_header=False, separator=separator, infer_schema=False,
-                                schema=dict.fromkeys(names, pl.String), truncate_ragged_lines=False)  # fmt: skip
+                                schema=dict.fromkeys(names, pl.String), missing_columns="insert")  # fmt: skip
         except pl.exceptions.PolarsError as error:
             raise reading.damaged(path, error) from error
         yield label, row, frame
@@ -168,13 +171,14 @@ def convert(frame: "pl.DataFrame", table: Table, where: str, row: int) -> "pl.Da
     }  # fmt: skip
     for field_name in KINDS[table.kind].fields:
         found[field_name] = _field(get(field_name), field_name, table, frame.height)
+    found |= {name: frame[name].cast(pl.Int64, strict=False).fill_null(-1) for name in table.keep}
     result = pl.DataFrame(found)
     if "last" in table.columns:
         result = result.with_columns(group=pl.col("last").shift(1).fill_null(0).cum_sum())
     elif table.kind == "depth":
-        key = [*({"recv", "ts", "snapshot", "instrument"} & set(result.columns))]
-        other = result.select(key).with_columns(frame[one].alias(f"by {one}") for one in table.group)
-        result = result.with_columns(group=other.select(pl.struct(pl.all()).rle_id()).to_series())
+        result = result.with_columns(frame[one].cast(pl.String).alias(f"by {one}") for one in table.group)
+        keys = [*SAME, *(f"by {one}" for one in table.group)]
+        result = result.with_columns(group=result.select(pl.struct(keys).rle_id()).to_series())
     return result
 
 
@@ -210,7 +214,7 @@ def closed(parts: "Iterator[tuple[str, pl.DataFrame]]", told: bool = False) -> "
         if held is not None:
             waiting = held[1]
             # Numbers of groups begin again in each piece: the first one goes on if its key fits.
-            keys = () if told else ("recv", "ts", "snapshot", "instrument")
+            keys = [] if told else [*SAME, *(name for name in part.columns if name.startswith("by "))]
             same = waiting["last"][-1] == 0 and all(waiting[c][-1] == part[c][0] for c in keys)
             step = (0 if same else 1) - int(part["group"][0]) + int(waiting["group"][-1])
             part = part.with_columns(pl.col("group").cast(pl.Int64) + step)
@@ -227,7 +231,7 @@ def _last(frame: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
     ends = (pl.col("group") != pl.col("group").shift(-1)).fill_null(True).cast(pl.Int64)
-    return frame.with_columns(last=ends).drop("group")
+    return frame.with_columns(last=ends).drop("group", *(name for name in frame.columns if name.startswith("by ")))
 
 
 def rows_of(source: Any, table: Table, named: str | None, header: Sequence[str] | None = None,

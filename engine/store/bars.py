@@ -90,6 +90,8 @@ def fold_bars(data: Any, kind: str = "time", interval: str | int = "1m", *, inst
     `until`: the time that has come at the end of the data; it closes the last time bars. A bar that is not closed
     is no bar, so without `until` the last one is missing.
 
+    For research, indicators run over its columns: `RSI.scan(bars["close"], 14)`.
+
     Columns: instrument, ts (close), opened, open, high, low, close, volume, value, bought, trades, recv.
     Raises ConfigError for a rule out of range, DataError for prices or volumes that are no numbers.
 

@@ -10,21 +10,18 @@ time has passed, with the last rate told before it. Spot quotes have no time of 
 """
 
 import json
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from engine.errors import ConfigError, DataError
 from engine.store import blocks
-from engine.store.ticks import KINDS
 from engine.store.vendors import Rows
+from engine.store.vendors.collect import BATCH, Collector
 
 WAIT = 1000  # updates that may come before the first snapshot
-BATCH = 1 << 16  # rows
 MS = 1_000_000
 LOCAL = ((10**17, 1), (10**14, 10**3), (10**11, 10**6))  # the local time is in ns, us or ms, by its size
 
@@ -75,27 +72,19 @@ class Book:
         return f"out of sequence: update {first} to {final} does not follow {before}"
 
 
-class Recording:
+class Recording(Collector):
     """One recording: its books, its place in the order, and the rows that wait to be handed on."""
 
     def __init__(self, options: Options) -> None:
+        super().__init__()
         self.options = options
         self.names: dict[str, None] = {}
         self.books: dict[str, Book] = {}
         self.rates: dict[str, tuple[int, float]] = {}
-        self.seq = 0
-        self.notes: Counter[str] = Counter()
-        self.clear()
 
-    def clear(self) -> None:
-        """Forget the rows that were handed on."""
-        self.rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in KINDS}
-        self.problems: dict[str, list[int]] = {}
-
-    def add(self, kind: str, name: str, line: Line, ts: int, *body: Any) -> None:
-        """One event, in its order of arrival."""
-        self.rows[kind].append((name, line.row, ts, line.recv, self.seq, *body))
-        self.seq += 1
+    def event(self, kind: str, name: str, line: Line, ts: int, *body: Any) -> None:
+        """One event of a line."""
+        self.add(kind, name, line.row, ts, line.recv, *body)
 
     def message(self, line: Line, outer: dict[str, Any], named: str | None) -> None:
         """One line of the recording."""
@@ -110,12 +99,12 @@ class Recording:
             self.on_update(line, data, name)
         elif kind == "bookTicker":
             ts = data["T"] * MS if "T" in data else line.recv
-            self.add("quotes", name, line, ts, *(float(data[k]) for k in ("b", "a", "B", "A")))
+            self.event("quotes", name, line, ts, *(float(data[k]) for k in ("b", "a", "B", "A")))
         elif kind == self.options.trades:
             if data.get("X", "MARKET") != "MARKET":
                 self.notes[f"trades outside the market ({data['X']}), left out"] += 1
                 return
-            self.add("trades", name, line, data["T"] * MS, float(data["p"]), float(data["q"]), -1 if data["m"] else 1)
+            self.event("trades", name, line, data["T"] * MS, float(data["p"]), float(data["q"]), -1 if data["m"] else 1)
         elif kind == "markPriceUpdate":
             self.on_mark(line, data, name)
         else:
@@ -125,7 +114,7 @@ class Recording:
         """The funding that fell due since the mark price before, if any."""
         due, rate = self.rates.get(name, (data["T"], 0.0))
         if data["T"] > due:
-            self.add("funding", name, line, due * MS, rate)
+            self.event("funding", name, line, due * MS, rate)
         self.rates[name] = (data["T"], float(data["r"] or 0.0))
 
     def on_snapshot(self, line: Line, data: dict[str, Any], named: str | None) -> None:
@@ -169,38 +158,14 @@ class Recording:
         start = len(self.rows["depth"])
         self._levels(name, line, data.get("T", data["E"]) * MS, data["b"], data["a"], 0)
         book.broken = book.broken or wrong
-        end = len(self.rows["depth"])
-        if book.broken and end > start:
-            self.problems.setdefault(book.broken, []).extend(range(start, end))
+        if book.broken and self.refuse("depth", start, book.broken):
             book.broken = ""
 
     def _levels(self, name: str, line: Line, ts: int, bids: Any, asks: Any, snapshot: int) -> None:
         levels = [*((price, volume, 1) for price, volume, *_ in bids),
                   *((price, volume, -1) for price, volume, *_ in asks)]  # fmt: skip
         for i, (price, volume, side) in enumerate(levels, 1):
-            self.add("depth", name, line, ts, float(price), float(volume), side, int(i == len(levels)), snapshot)
-
-    def hand_on(self, file: str) -> Iterator[Rows]:
-        """What was collected, a frame for each kind."""
-        import polars as pl
-
-        rows, problems, notes = self.rows, self.problems, dict(self.notes)
-        self.clear()
-        self.notes.clear()
-        for kind, found in rows.items():
-            if not found:
-                continue
-            names = ["instrument", "row", "ts", "recv", "seq", *KINDS[kind].fields]
-            if kind == "quotes":
-                names[5:] = ["bid", "ask", "bid_volume", "ask_volume"]
-            frame = pl.DataFrame(found, schema=names, orient="row", infer_schema_length=1)
-            masks = []
-            for why, places in problems.items() if kind == "depth" else ():
-                mask = np.zeros(len(found), bool)
-                mask[places] = True
-                masks.append((mask, why))
-            yield Rows(kind, frame, file, True, masks, notes)
-            notes = {}
+            self.event("depth", name, line, ts, float(price), float(volume), side, int(i == len(levels)), snapshot)
 
 
 def read(sources: Sequence[tuple[str | None, Any]], options: Options) -> Iterator[Rows]:
@@ -214,7 +179,7 @@ def read(sources: Sequence[tuple[str | None, Any]], options: Options) -> Iterato
                     row += 1
                     if text.strip():
                         recording.message(*_parse(text, label, row), named)
-                    if recording.seq and sum(map(len, recording.rows.values())) >= BATCH:
+                    if recording.size >= BATCH:
                         yield from recording.hand_on(label)
             yield from recording.hand_on(label)
     for name, book in recording.books.items():

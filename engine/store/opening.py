@@ -17,6 +17,7 @@ from engine.errors import ConfigError, DataError
 from engine.store import merge
 from engine.store.files import cache_dir, datasets_root, file_hash, text_hash
 from engine.store.instruments import InstrumentInfo, override, to_json
+from engine.store.spans import span
 from engine.store.tape import Tape, Time, frozen, join, read_tape, schema_hash, to_bytes, write_tape
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def open_tape(data: "str | Path | pl.DataFrame | Tape", instruments: "str | Sequ
         tape = _open_path(data, chosen, changes, label, timezone)
     else:
         tape = _open_frame(_as_frame(data), "frame", "the frame", chosen, changes, label, timezone)
-    return tape.span(start, end)
+    return span(tape, start, end)
 
 
 def choose(known: Sequence[str], chosen: Sequence[str] | None, where: str) -> list[str]:

@@ -54,6 +54,8 @@ def _positions(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> 
         yield f"positions of the strategies add up to {held.sum(axis=0).tolist()}, the net positions are {net.tolist()}"
     if k.limits.netting or k.halt != codes.RUNNING:
         return  # internal crosses have no report; what is halted no longer hears of fills
+    if drive.ticks and drive.loop.taken < drive.loop.reports_n:
+        return  # fills that the kernel has not heard of yet
     summed = np.zeros_like(held)
     owners = _owners(outputs)
     for row in _fills(outputs):
@@ -69,11 +71,12 @@ def _account(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> It
     machine, k = drive.machine, drive.machine.kernel
     markets, positions = machine.table("markets_at"), machine.table("positions_at")
     fills = _fills(outputs)
+    under_way = drive.ticks and drive.loop.taken < drive.loop.reports_n
     unit = markets["unit"]
     flows = fills["qty"] * fills["price"] * unit[fills["instrument"]]
     values = markets["net"] * markets["mark"] * unit
     scale = max(k.start_equity, float(np.abs(flows).sum()), float(np.abs(values).sum()))
-    if k.halt == codes.RUNNING and not k.limits.netting and not np.isin(past["kind"], ACTIONS).any():
+    if k.halt == codes.RUNNING and not k.limits.netting and not under_way and not np.isin(past["kind"], ACTIONS).any():
         yield from _near("cash", k.cash, k.start_equity - float(flows.sum()) - float(fills["fee"].sum()), scale)
     yield from _near("value of all positions", k.value, float(values.sum()), scale)
     yield from _near("gross exposure", k.gross, float(np.abs(values).sum()), scale)
@@ -121,8 +124,9 @@ def _orders(drive: Drive, outputs: Outputs) -> Iterator[str]:
 
 def _venue(drive: Drive, k: Kernel) -> Iterator[str]:
     """The venue's account is the kernel's."""
-    if k.halt != codes.RUNNING:
-        return
+    lp = drive.loop
+    if k.halt != codes.RUNNING or (drive.ticks and (lp.arrived < lp.orders_n or lp.taken < lp.reports_n)):
+        return  # what is under way between them, only one of them knows
     v, held = drive.venue.header, drive.venue.markets["net"]
     net = drive.machine.table("markets_at")["net"]
     if not np.array_equal(held, net):

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from backtest.audit import audit
-from backtest.drive import Drive, Outputs, halt_error, joined
+from backtest.drive import Drive, Outputs, halt_error, has_ticks, joined
+from backtest.drive import uncompiled as plain
 from backtest.run import Prepared, prepare
 from engine.errors import StrategyError
 from engine.kernel import codes
@@ -26,7 +27,13 @@ from engine.kernel.strategy import Strategy
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape, frozen
 
-CARRIED = ("index", "started", "next_sample")  # what of the loop is state; the rest is where its buffers lie
+CARRIED = (
+    "index",
+    "venue_index",
+    "started",
+    "closed",
+    "next_sample",
+)  # what of the loop is state; the rest is where its buffers lie
 LAWS = {"chunking": "law 2, ", "snapshot": "law 3, ", "interpreter": "law 5, ", "causality": "law 7, ",
         "conservation": "law 8, "}  # fmt: skip
 
@@ -143,24 +150,25 @@ class Subject:
     def interpreter(self, short: int) -> None:
         """Plain Python gives the same bytes as compiled code."""
         few = Subject(self.prepared, min(short, len(self.events)))
-        plain = uncompiled(few.prepared).drive()
-        few.finish(plain)
-        few.same("interpreter", plain.outputs(), "in plain Python")
-        few.same_state("interpreter", plain, "in plain Python")
+        python = uncompiled(few.prepared).drive()
+        few.finish(python)
+        few.same("interpreter", python.outputs(), "in plain Python")
+        few.same_state("interpreter", python, "in plain Python")
 
     def causality(self, rng: np.random.Generator, tries: int) -> None:
         """Orders up to event k stay when all events after k change, or never come."""
         for cut in rng.integers(0, len(self.events) + 1, 5 * tries).tolist():
             known = self.finish(self.prepared.drive(), cut)
             done, seq = known.loop.index, known.machine.kernel.seq
-            futures = {"changed": disturbed(self.events, done, rng)}
+            later = unseen(self.events, done)
+            futures = {"changed": disturbed(self.events, later, rng)}
             if done:
-                futures["cut off"] = self.events[:done]
+                futures["cut off"] = self.events[:later]
             for what, events in futures.items():
                 drive = Subject.on(self.prepared, events).drive()
                 drive.loop.stop_on_fault = 0  # strange prices may break a strategy, which is not what this looks for
                 drive.advance(None if cut % 5 == 0 else done, whole=True)
-                how = f"with all events from {done} on {what}"
+                how = f"with all events from {later} on {what}"
                 self.same("causality", _upto(drive.outputs(), seq), how, _upto(self.whole, seq))
 
     def conservation(self, rng: np.random.Generator, tries: int) -> None:
@@ -213,10 +221,8 @@ class Subject:
 
 def uncompiled(prepared: Prepared) -> Prepared:
     """The same run in plain Python."""
-    from backtest.loop import run
-
     other = copy.copy(prepared)
-    other.function, other.compiled = run, False
+    other.function, other.compiled = plain(has_ticks(prepared.tape.events)), False
     places = zip(prepared.places(), prepared.strategies, strict=True)
     other._places = [p if type(s).library else Placed(s, p.instruments, python_handlers(type(s))) for p, s in places]
     return other
@@ -228,6 +234,12 @@ def move(first: Drive, second: Drive) -> None:
     second.venue.memory[:] = np.frombuffer(first.venue.memory.tobytes(), np.uint8)
     for name in CARRIED:
         setattr(second.loop, name, getattr(first.loop, name))
+    if first.ticks:  # what is under way between kernel and venue
+        for name, done in (("orders", first.loop.arrived), ("reports", first.loop.taken)):
+            left = getattr(first.loop, f"{name}_n") - done
+            second.buffers[name][:left] = first.buffers[name][done : done + left]
+            setattr(second.loop, f"{name}_n", left)
+            setattr(first.loop, f"{name}_n", done)
 
 
 def together(first: Outputs, second: Outputs) -> Outputs:
@@ -235,16 +247,34 @@ def together(first: Outputs, second: Outputs) -> Outputs:
     return Outputs(**{name: joined([rows, getattr(second, name)]) for name, rows in vars(first).items()})
 
 
+def unseen(events: "np.ndarray[Any, Any]", done: int) -> int:
+    """The first event that nobody has seen when the kernel has taken `done`: the venue sees an event at its `ts`."""
+    if done == 0 or not has_ticks(events):
+        return done
+    seen = np.flatnonzero(events["ts"][done:] <= events["recv"][done - 1])
+    return done + (int(seen[-1]) + 1 if len(seen) else 0)
+
+
 def disturbed(events: "np.ndarray[Any, Any]", start: int, rng: np.random.Generator) -> "np.ndarray[Any, Any]":
-    """The events with every bar from `start` on replaced by another that is possible."""
+    """The events with every bar, quote and trade from `start` on replaced by another that is possible."""
     changed = np.array(events)
-    where = start + np.flatnonzero(events["kind"][start:] == codes.BAR)
+    kinds = events["kind"][start:]
+    where = start + np.flatnonzero(kinds == codes.BAR)
     prices = np.sort(events["close"][where][:, None] * rng.uniform(0.5, 2.0, (len(where), 4)), axis=1)
     turned = rng.permuted(prices[:, 1:3], axis=1)
     columns = {"low": prices[:, 0], "high": prices[:, 3], "open": turned[:, 0], "close": turned[:, 1]}
     for name, column in columns.items():
         changed[name][where] = column
     changed["volume"][where] = np.floor(rng.uniform(0.0, 5_000.0, len(where)))
+    where = start + np.flatnonzero(kinds == codes.QUOTE)
+    scale = rng.uniform(0.5, 2.0, len(where))
+    for name in ("bid", "ask"):
+        changed[name][where] = events[name][where] * scale
+    for name in ("bid_volume", "ask_volume"):
+        changed[name][where] = np.floor(rng.uniform(0.0, 50.0, len(where)))
+    where = start + np.flatnonzero(kinds == codes.TRADE)
+    changed["price"][where] = events["price"][where] * rng.uniform(0.5, 2.0, len(where))
+    changed["traded"][where] = np.floor(rng.uniform(1.0, 50.0, len(where)))
     return changed
 
 

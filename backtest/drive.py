@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from backtest import loop
-from backtest.records import Loop, Venue, VenueMarket, VenueOrder
+from backtest import ticks as tick_loop
+from backtest.records import Loop, Venue, VenueBook, VenueMarket, VenueOrder
 from engine.config import VenueModel
 from engine.errors import DataError, KernelHalted
 from engine.kernel import build, codes, image
@@ -20,16 +21,29 @@ from engine.kernel.events import Event
 from engine.kernel.machine import Machine
 from engine.kernel.records import Curve, Instrument, Order, Refusal
 
-ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run}
+ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run, "run_ticks": tick_loop.run_ticks}
 CURVE_POINTS = 1 << 20
 ROOM = 1 << 18  # orders between two drains
 IN_MEMORY = 1 << 26  # bytes of one output before it goes to a file
 
 
-def program() -> Callable[[int], None]:
-    """The compiled loop."""
-    address = build.program("backtest", ENTRIES).addresses["run"]
+QUEUES = {"back": 0, "front": 1, "power": 2}
+
+
+def program(ticks: bool = False) -> Callable[[int], None]:
+    """The compiled loop, for bars or for ticks."""
+    address = build.program("backtest", ENTRIES).addresses["run_ticks" if ticks else "run"]
     return ctypes.CFUNCTYPE(None, ctypes.c_int64)(address)
+
+
+def uncompiled(ticks: bool) -> Callable[[int], None]:
+    """The same loop in plain Python."""
+    return ENTRIES["run_ticks" if ticks else "run"]
+
+
+def has_ticks(events: "np.ndarray[Any, Any]") -> bool:
+    """Whether a tape holds quotes, trades or depth: its first events say so."""
+    return bool(np.isin(events["kind"][:4096], (codes.QUOTE, codes.TRADE, codes.DEPTH)).any())
 
 
 class SimulatedVenue:
@@ -39,7 +53,7 @@ class SimulatedVenue:
         self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, leverage: float, orders: int
     ) -> None:
         n = len(instruments)
-        parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n)]
+        parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n), (VenueBook, n)]
         offsets, at = [], 0
         for record, count in parts:
             offsets.append(at)
@@ -47,13 +61,17 @@ class SimulatedVenue:
         self.memory = np.zeros(at, np.uint8)
         self.header = Venue.at(self.memory.ctypes.data)
         v = self.header
-        v.orders_at, v.markets_at, v.instruments_at = offsets[1:]
+        v.orders_at, v.markets_at, v.instruments_at, v.books_at = offsets[1:]
+        v.order_ns, v.report_ns, v.feed_ns = (
+            round(ms * 1e6) for ms in (model.order_ms, model.report_ms, model.feed_ms)
+        )
+        v.queue, v.power, v.next_expiry = QUEUES[model.queue], model.queue_power, (1 << 63) - 1
         v.slippage_bps, v.participation, v.touch = model.slippage_bps, model.participation, int(model.touch)
         v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = leverage, cash, n, orders, -(1 << 62)
         rows = self.memory[offsets[1] :][: VenueOrder.dtype.itemsize * orders].view(VenueOrder.dtype)
         rows["next"] = [*range(1, orders), -1]
         self.markets = markets = self.memory[offsets[2] :][: VenueMarket.dtype.itemsize * n].view(VenueMarket.dtype)
-        for name in ("head", "tail", "before", "after", "bar"):
+        for name in ("head", "tail", "before", "after", "bar", "previous"):
             markets[name] = -1
         v.first = v.last = -1
         markets["unit"] = instruments["lot"] * instruments["multiplier"]
@@ -95,8 +113,10 @@ class Drive:
         kinds = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
         self.buffers = {name: np.empty(cap, kinds[name].dtype) for name, cap in caps.items()}
         self.spools = {name: Spool(kinds[name].dtype) for name in caps}
-        self.loop = Loop.new()
+        self.loop, self.scratch = Loop.new(), np.zeros(1, Event.dtype)
+        self.ticks = has_ticks(self.events)
         lp = self.loop
+        lp.scratch = self.scratch.ctypes.data
         lp.kernel, lp.ctx = self.machine.kernel._address, self.machine.ctx._address
         lp.venue, lp.tape = self.venue.header._address, self.events.ctypes.data
         for name, cap in caps.items():
@@ -109,10 +129,12 @@ class Drive:
 
         The last timestamp before `until` waits for the rest of its events, unless it is said to be `whole`.
         """
-        function = self.function or program()
+        function = self.function or program(self.ticks)
         lp = self.loop
-        lp.length = len(self.events) if until is None else min(until, len(self.events))
+        lp.stop = lp.length = len(self.events) if until is None else min(until, len(self.events))
         lp.final = int(whole or lp.length == len(self.events))
+        if whole and self.ticks:  # the venue is ahead of the kernel by the latency of the feed
+            lp.length = len(self.events)
         while True:
             function(lp._address)
             if lp.dropped:
@@ -126,17 +148,26 @@ class Drive:
 
     def drain(self) -> None:
         """Move the outputs out of the buffers."""
+        lp = self.loop
+        under_way = {"orders": lp.orders_n - lp.arrived, "reports": lp.reports_n - lp.taken} if self.ticks else {}
         for name, spool in self.spools.items():
-            count = getattr(self.loop, f"{name}_n")
-            if count:
-                spool.add(self.buffers[name][:count])
-            setattr(self.loop, f"{name}_n", 0)
+            rows, count = self.buffers[name], getattr(lp, f"{name}_n")
+            left = under_way.get(name, 0)
+            if count > left:
+                spool.add(rows[: count - left])
+                rows[:left] = rows[count - left : count].copy()
+            setattr(lp, f"{name}_n", left)
+        lp.arrived = lp.taken = 0
 
     def outputs(self) -> Outputs:
         """Everything written so far."""
         if not any(spool.count for spool in self.spools.values()):  # the usual case: one buffer held it all, no copy
             return Outputs(**{name: self.buffers[name][: getattr(self.loop, f"{name}_n")] for name in self.spools})
         self.drain()
+        for name, spool in self.spools.items():
+            if rest := getattr(self.loop, f"{name}_n"):  # still under way
+                spool.add(self.buffers[name][:rest])
+                setattr(self.loop, f"{name}_n", 0)
         return Outputs(**{name: spool.array() for name, spool in self.spools.items()})
 
 

@@ -141,16 +141,21 @@ def match(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, at: int, ts: int) -> bool:
 
 @cold
 def meet_action(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, ev: Event) -> None:
-    """The venue meets what is no bar: a split ends its orders before the kernel hears of it.
+    """What is no bar. A split ends the orders at the old price, the last ones sent too; then the kernel hears of both.
 
     A tape has the actions of a moment after the bars that close at it, so the next bar is the first at the new price.
     """
+    first = lp.reports_n
     if ev.instrument < v.instruments:  # otherwise it has no market for it, and the kernel halts
-        if ev.kind == codes.SPLIT and v.opened:
+        if ev.kind == codes.SPLIT:
+            if k.orders_out:
+                deliver(lp, k, ctx, v, first)
             first = lp.reports_n
             split(lp, v, ev)
-            deliver(lp, k, ctx, v, first)
         absorb_action(v, ev)
+    step(k, ctx, ev)
+    if lp.reports_n != first:
+        deliver(lp, k, ctx, v, first)
 
 
 @cold
@@ -160,7 +165,7 @@ def carry_out(lp: Loop, k: Kernel, ctx: Ctx, v: Venue) -> bool:
         deliver(lp, k, ctx, v, lp.reports_n)
     if k.refusals_out:
         flush_refusals(lp, k)
-    k.attention = 0
+    k.attention = int(k.orders_out != 0)  # more rounds than one timestamp has: the rest goes with the next
     return not room(lp, k, v)
 
 
@@ -198,9 +203,9 @@ def run(address: int) -> None:
                 mark(v, m, ev.close)
                 if m.bar < begin:
                     m.bar = at
+                step(k, ctx, ev)
             else:
                 meet_action(lp, k, ctx, v, ev)
-            step(k, ctx, ev)
             at += EVENT_BYTES
             if at >= end or event_at(tape + at).ts != ts:
                 break

@@ -6,6 +6,8 @@ matched together, in three passes, so that a sale at the open pays for a purchas
   2 the open, all other orders                 the open has reached: all at the open
   3 inside the bar, pessimistic                stops before limits; a stop fills at its price, a limit only when the
                                                price went through it (or touched it, by config)
+An order meets a bar that opens after it was sent, or that follows the bar of its instrument it was sent at: with
+instruments of different hours, what has passed of a bar when the order comes is not for it.
 A stop-limit that triggers inside a bar fills in the same bar only when the path proves it: at the stop when the limit
 is no better than the stop, at the limit when the close lies beyond it.
 Slippage worsens market and stop fills. A fill that would break margin is rejected, unless it reduces.
@@ -23,6 +25,7 @@ from engine.kernel.primitives import prefetch
 DAY_NS = 86_400_000_000_000
 UNLIMITED = 1 << 62
 EVENT_BYTES = 64
+LATER = 2  # of VenueOrder.met: not before the next bar
 FEW = 32  # busy instruments
 AHEAD = 512 * EVENT_BYTES  # between a prefetch into the second cache and its use: a timestamp of many instruments
 SAME = 1e-12  # relative: prices nearer to each other are one price, read or computed in two ways
@@ -41,11 +44,12 @@ def affordable(v: Venue, o: VenueOrder, m: VenueMarket, lots: int, price: float,
 
 
 def fee_of(v: Venue, instrument: int, lots: int, price: float, maker: bool) -> float:
-    """max(minimum, |notional| * bps / 10,000 + units * fee per unit). A maker rebate is a negative bps."""
+    """max(minimum, |notional| * bps / 10,000 + units * fee per unit); a negative sum is a rebate, paid in full."""
     i = venue_instruments(v, instrument)
     units = abs(lots) * i.lot
     bps = i.maker_bps if maker else i.taker_bps
-    return max(i.fee_min, units * i.multiplier * price * bps * 1e-4 + units * i.fee_per_unit)
+    fee = units * i.multiplier * price * bps * 1e-4 + units * i.fee_per_unit
+    return fee if fee < 0.0 else max(i.fee_min, fee)
 
 
 def fill(lp: Loop, v: Venue, row: int, ts: int, price: float, maker: bool) -> bool:
@@ -153,11 +157,17 @@ def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
             m.budget = math.floor(share) if share > 0.0 else 0
     ts = open_time(v, bar)
     day = (ts - i.day_offset_ns) // DAY_NS
+    since = bar.ts - i.bar_ns
+    if m.previous >= 0:
+        since = max(since, event_at(lp.tape + m.previous).ts)
     row = m.head
     while row >= 0:
         o = venue_orders(v, row)
         following = o.next
-        if (o.tif == codes.GTD and ts >= o.expires) or (o.tif == codes.DAY and day > -o.expires and not o.fresh):
+        o.met = LATER if o.ts > since else 0
+        if o.met == LATER:
+            pass  # sent while this bar was under way: who knows which part of it came afterwards
+        elif (o.tif == codes.GTD and ts >= o.expires) or (o.tif == codes.DAY and day > -o.expires and not o.fresh):
             report(lp, v, o, codes.EXPIRED, ts, 0, 0.0, 0.0)
             remove(v, row)
         elif o.tif == codes.DAY and o.fresh:
@@ -185,7 +195,9 @@ def match_inside(lp: Loop, v: Venue, bar: Event) -> None:
         while row >= 0:
             o = venue_orders(v, row)
             following = o.next
-            if limits == 1 and (o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered == 2)):
+            if o.met == LATER:
+                pass
+            elif limits == 1 and (o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered == 2)):
                 limit_inside(lp, v, row, bar)
             elif limits == 0 and (o.type == codes.STOP or o.type == codes.STOP_LIMIT):
                 stop_inside(lp, v, row, bar)
@@ -193,10 +205,11 @@ def match_inside(lp: Loop, v: Venue, bar: Event) -> None:
     row = venue_markets(v, bar.instrument).head
     while row >= 0:
         o = venue_orders(v, row)
-        o.fresh = 0
+        if o.met != LATER:
+            o.fresh = 0
+            if o.triggered == 1:
+                o.triggered = 2  # from the next bar on a triggered stop-limit is a resting limit
         o.met = 0
-        if o.triggered == 1:
-            o.triggered = 2  # from the next bar on a triggered stop-limit is a resting limit
         row = o.next
 
 
@@ -234,6 +247,7 @@ def find_bars(lp: Loop, v: Venue, begin: int, ts: int) -> bool:
         at = begin + m.bar - v.slice
         if at < begin or not bar_at(lp, at, ts, i):
             return False
+        m.previous = m.bar
         m.bar = at
         before = m.before
         while before >= 0 and venue_markets(v, before).bar > at:
@@ -250,12 +264,14 @@ def look_for_bars(lp: Loop, v: Venue, begin: int, ts: int) -> None:
     at = begin
     while at < lp.length * EVENT_BYTES:
         ev = event_at(lp.tape + at)
-        if ev.ts != ts or ev.instrument >= v.instruments:  # the kernel halts on such an instrument
+        if ev.ts != ts:
             break
         prefetch(lp.tape + at + AHEAD)
-        if ev.kind == codes.BAR:
+        if ev.kind == codes.BAR and ev.instrument < v.instruments:
             m = venue_markets(v, ev.instrument)
             if m.head >= 0 and not begin <= m.bar < at:
+                if m.bar < begin:
+                    m.previous = m.bar
                 m.bar = at
                 unlink(v, ev.instrument)
                 link(v, ev.instrument, int(v.last))

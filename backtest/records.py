@@ -19,6 +19,7 @@ class VenueOrder(Record):
     next: I8
     price: F8
     stop: F8
+    ahead: F8  # volume before it in the queue at its price, units
     instrument: U4
     strategy: U2
     side: I1
@@ -32,7 +33,7 @@ class VenueOrder(Record):
 
 
 class VenueMarket(Record):
-    """What the venue knows of one instrument, one cache line.
+    """What the venue knows of one instrument.
 
     Instruments with open orders are busy: a list through `before` and `after`, -1 ends.
     """
@@ -43,10 +44,24 @@ class VenueMarket(Record):
     margin: F8
     budget: I8  # lots that the bar at hand may still fill
     bar: I8  # place of its latest bar on the tape, bytes
+    previous: I8  # and of the bar before, when an order meets the latest
     head: I4  # first order, -1 = none
     tail: I4
     before: I4
     after: I4
+
+
+class VenueBook(Record):
+    """The top of the book of one instrument as the venue has it, less what our own orders took of it."""
+
+    bid: F8
+    ask: F8
+    bid_volume: F8
+    ask_volume: F8
+    bid_shown: F8  # volume of the last quote, before we took any
+    ask_shown: F8
+    bid_traded: F8  # at the touch since that quote
+    ask_traded: F8
 
 
 class Venue(Record):
@@ -74,9 +89,16 @@ class Venue(Record):
     busy: I8  # instruments with open orders
     first: I8  # of them, -1 = none
     last: I8
+    order_ns: I8  # from the kernel to the venue
+    report_ns: I8  # and back
+    feed_ns: I8  # added to the arrival of market events
+    queue: I8  # how cancels ahead of us are shared: 0 none, 1 all, 2 by power
+    power: F8
+    next_expiry: I8
     orders_at: I8
     markets_at: I8
     instruments_at: I8
+    books_at: I8
 
 
 class Loop(Record):
@@ -95,6 +117,12 @@ class Loop(Record):
     curve: I8
     index: I8  # next event of the tape
     length: I8
+    stop: I8  # where the kernel stops, at most `length`: the venue may see further
+    venue_index: I8  # place of the next event for the venue, whose clock is its own, bytes
+    arrived: I8  # orders that have reached the venue
+    taken: I8  # reports that have reached the kernel
+    closed: I8  # 1 = what was under way at the end of the tape has arrived
+    scratch: I8  # an event whose arrival is delayed
     final: I8  # 1 = no event follows after `length`
     orders_n: I8
     orders_cap: I8
@@ -119,3 +147,4 @@ loop_at = Pointer(Loop)
 venue_orders = Table(Venue, "orders_at", VenueOrder)
 venue_markets = Table(Venue, "markets_at", VenueMarket)
 venue_instruments = Table(Venue, "instruments_at", Instrument)
+venue_books = Table(Venue, "books_at", VenueBook)

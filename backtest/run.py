@@ -15,8 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from backtest.drive import CURVE_POINTS, ENTRIES, Drive, Outputs, SimulatedVenue, halt_error, program
-from backtest.loop import run as uncompiled
+from backtest.drive import (
+    CURVE_POINTS,
+    ENTRIES,
+    Drive,
+    Outputs,
+    SimulatedVenue,
+    halt_error,
+    has_ticks,
+    program,
+    uncompiled,
+)
 from backtest.result import Result
 from engine.config import Risk, VenueModel, config_hash
 from engine.errors import ConfigError, StrategyFault
@@ -141,7 +150,8 @@ class Prepared:
             orders=min(room, 1 << 16), signals=room, outbox=2 * min(room, 1 << 16), refusals=room
         )
         self.images = [build.handlers(type(s)) if compiled or type(s).library else None for s in strategies]
-        self.function = program() if compiled else uncompiled
+        ticks = has_ticks(tape.events)
+        self.function = program(ticks) if compiled else uncompiled(ticks)
         self.name = name or strategies[0].__class__.__name__.lower()
         self._places: list[Placed] | None = None
 
@@ -260,7 +270,7 @@ class Prepared:
                 again.machine.retarget(
                     s, python_handlers(type(self.strategies[s]), lambda *what, s=s: caught[s].append(what))
                 )
-        again.function = uncompiled
+        again.function = uncompiled(again.ticks)
         again.advance(until, whole=True)
         return [self.told(s, _fault(drive, s), at, caught[s]) for s in fresh]
 

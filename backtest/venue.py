@@ -1,6 +1,6 @@
 """The simulated venue: orders in, execution reports out.
 
-Holding, acknowledging, cancelling; matching is in matching.py.
+Holding, acknowledging, cancelling; matching is in matching.py (bars) and quotes.py (quotes and trades).
 
 Law 1: the venue's state is one block of memory; it knows nothing of the kernel.
 Law 2: its clock never goes back, and every report has a number of its own.
@@ -30,7 +30,7 @@ def report(lp: Loop, v: Venue, o: VenueOrder, code: int, ts: int, lots: int, pri
     ts = max(ts, v.ts)  # the venue's clock never goes back
     v.ts = ts
     ev.ts = ts
-    ev.recv = ts
+    ev.recv = ts + v.report_ns
     ev.kind = codes.REPORT
     ev.code = code
     ev.source = 0
@@ -52,7 +52,7 @@ def reject_new(lp: Loop, v: Venue, order: Order, reason: int) -> None:
     lp.reports_n += 1
     v.next_exec += 1
     ev.ts = v.ts
-    ev.recv = v.ts
+    ev.recv = v.ts + v.report_ns
     ev.kind = codes.REPORT
     ev.code = codes.REJECT if order.action == codes.NEW else codes.CANCEL_REJECT
     ev.source = 0
@@ -130,6 +130,7 @@ def accept(lp: Loop, v: Venue, order: Order) -> None:
         o.triggered = 0
         o.fresh = 1
         o.met = 0
+        o.ahead = 0.0
         o.expires = expiry(v, order)
         append(v, row)
         report(lp, v, o, codes.ACK, order.ts, 0, 0.0, 0.0)
@@ -145,6 +146,7 @@ def accept(lp: Loop, v: Venue, order: Order) -> None:
     elif order.qty <= o.qty - o.left:
         reject_new(lp, v, order, codes.BAD_ORDER)
     else:
+        o.ts = order.ts
         o.left += order.qty - o.qty
         o.qty = order.qty
         o.price = order.price

@@ -189,6 +189,13 @@ class VenueModel(Settings):
     maker_bps: float | None = setting(None, "fee of limit fills, basis points", gt=-10_000, lt=10_000)
     fee_per_unit: float | None = setting(None, "fee in account currency for one unit", ge=0)
     fee_min: float | None = setting(None, "smallest fee of a fill, account currency", ge=0)
+    order_ms: float = setting(0.0, "latency of orders to the venue, milliseconds (quotes and trades)", ge=0, lt=1e6)
+    report_ms: float = setting(0.0, "latency of execution reports, milliseconds (quotes and trades)", ge=0, lt=1e6)
+    feed_ms: float = setting(0.0, "latency of market data beyond the tape's own, milliseconds", ge=0, lt=1e6)
+    queue: Literal["back", "front", "power"] = setting(
+        "back", "where cancels in a queue are taken from, as seen from us"
+    )
+    queue_power: float = setting(1.0, "exponent of queue=power; 1 is proportional", gt=0, le=10)
 
     def fees(self) -> dict[str, float]:
         """Fee fields that replace the instruments' own."""

@@ -2,6 +2,7 @@
 
 from engine.kernel.strategy import Strategy
 from strategies.cross_momentum import CrossMomentum
+from strategies.market_making import MarketMaking
 from strategies.momentum import Momentum
 from strategies.rsi_reversion import RsiReversion
 
@@ -9,6 +10,7 @@ BUILT_IN: dict[str, type[Strategy]] = {
     "momentum": Momentum,
     "rsi_reversion": RsiReversion,
     "cross_momentum": CrossMomentum,
+    "market_making": MarketMaking,
 }
 
-__all__ = ["BUILT_IN", "CrossMomentum", "Momentum", "RsiReversion"]
+__all__ = ["BUILT_IN", "CrossMomentum", "MarketMaking", "Momentum", "RsiReversion"]

@@ -17,6 +17,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba as nb
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
 from engine.kernel import domain, image
 from engine.kernel.compile_types import (
@@ -67,6 +69,8 @@ class Translator:
             return self.function(checked)
         if isinstance(value, FunctionType) and not hasattr(value, "py_func"):
             return self.function(value)
+        if isinstance(value, Dispatcher):
+            return self.borrowed(value)
         if isinstance(value, Table):
             twin = table_intrinsic(value.base, value.offset, value.record)
         elif isinstance(value, Pointer):
@@ -106,6 +110,14 @@ class Translator:
             self.keep.append(function)
             fill()
         return self.twins[id(function)]
+
+    def borrowed(self, theirs: Any) -> Any:
+        """A twin of a function that somebody else has jitted, with his options: his own stays as it was."""
+        shell, fill = self._shell(theirs.py_func)
+        self.twins[id(theirs)] = plainly(nb.njit(**{**theirs.targetoptions, "nopython": True, "cache": False})(shell))
+        self.keep.append(theirs)
+        fill()
+        return self.twins[id(theirs)]
 
     def rewritten(self, function: FunctionType) -> Any:
         """The plain function with translated globals: what an overload hands to numba."""
@@ -242,6 +254,11 @@ def emit(parts: dict[str, Part], cold: Iterable[str] = (), cpu: str = "") -> tup
     )
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     builder.getModulePassManager().run(module, builder)
+    missing = sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(FOREIGN))
+    if missing:  # such a call would only work in a process with numba in it
+        raise nb.core.errors.UnsupportedError(
+            f"compiled code may not call {', '.join(missing)}: a function that needs numba or Python while it runs"
+        )
     return {name: part.name for name, part in parts.items()}, machine.emit_object(module)
 
 
@@ -251,16 +268,19 @@ def build(
     """Compile, emit, store, load."""
     start = time.perf_counter()
     translator = Translator(options)
-    translators.append(translator)
-    level = nb.core.config.OPT
-    nb.core.config.OPT = type(level)(0)  # `emit` optimises the whole program, once: faster, and better, than in pieces
-    try:
-        parts = make(translator)
-    finally:
-        nb.core.config.OPT = level
-        translators.pop()
-    entries, code = emit(parts, translator.cold)
+    with global_compiler_lock:  # one at a time, and no compilation of the user's own meanwhile
+        _ = nb.core.registry.cpu_target.target_context  # made once, at the level of optimisation it finds
+        translators.append(translator)
+        level = nb.core.config.OPT
+        nb.core.config.OPT = type(level)(0)  # `emit` optimises the whole program, once: faster than piece by piece
+        try:
+            parts = make(translator)
+        finally:
+            nb.core.config.OPT = level
+            translators.pop()
+        entries, code = emit(parts, translator.cold)
     return image.save(digest, entries, code, time.perf_counter() - start, words)
 
 
+FOREIGN = ("numba_", "NRT_", "Py", "_Py")  # symbols that a process without numba does not have
 CompilerErrors = (nb.core.errors.NumbaError, NotImplementedError)

@@ -72,7 +72,7 @@ class Machine:
             "positions_at": (records.Position, n * s), "open_at": (records.OpenOrder, z.orders),
             "signals_at": (records.Signal, z.signals), "slots_at": (records.Slot, s),
             "routes_at": (records.Route, n * s), "outbox_at": (records.Order, z.outbox),
-            "refusals_at": (records.Refusal, z.refusals),
+            "refusals_at": (records.Refusal, z.refusals), "desks_at": (records.Desk, n * s),
         }  # fmt: skip
         where, at = {}, CTX_BYTES + _round(records.Kernel.dtype.itemsize)
         for name, (record, rows) in tables.items():

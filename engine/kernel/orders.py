@@ -183,7 +183,8 @@ def cancel_targets(k: Kernel, strategy: int, instrument: int) -> None:
         o = open_orders(k, (order_id - back) & k.order_mask)
         if OPEN[o.state]:
             left -= 1
-            if o.mask & codes.BY_TARGET and o.strategy == strategy and o.instrument == instrument:
+            works = o.mask & codes.BY_TARGET and not o.mask & codes.RISK_EXIT
+            if works and o.strategy == strategy and o.instrument == instrument:
                 ask_cancel(k, o)
 
 

@@ -36,7 +36,7 @@ class Instrument(Record):
     """What the kernel needs to know of an instrument; written at start, then constant.
 
     Prices snap to `tick`; `lot` is the smallest quantity; one unit is worth `price * multiplier`.
-    Fees: `fee = max(fee_min, |notional| * bps / 1e4 + units * fee_per_unit)`.
+    Fees: `max(fee_min, |notional| * bps / 1e4 + units * fee_per_unit)`; a sum below zero is a rebate.
     """
 
     tick: F8
@@ -86,6 +86,13 @@ class Position(Record):
     fees: F8
     fills: I8
     signal: I8  # 1 + index of its queued target, 0 = none
+
+
+class Desk(Record):
+    """The two resting orders that one strategy keeps in one instrument through `ctx.quote`; 0 = none."""
+
+    buy: I8
+    sell: I8
 
 
 class OpenOrder(Record):
@@ -280,6 +287,7 @@ class Kernel(Record):
     outbox_at: I8
     refusals_at: I8
     addresses_at: I8
+    desks_at: I8
     limits: Limits
 
 
@@ -293,6 +301,7 @@ kernel_at = Pointer(Kernel)
 instruments = Table(Kernel, "instruments_at", Instrument)
 markets = Table(Kernel, "markets_at", Market)
 positions = Table(Kernel, "positions_at", Position)  # row = strategy * instruments + instrument
+desks = Table(Kernel, "desks_at", Desk)  # row = strategy * instruments + instrument
 open_orders = Table(Kernel, "open_at", OpenOrder)
 signals = Table(Kernel, "signals_at", Signal)
 slots = Table(Kernel, "slots_at", Slot)

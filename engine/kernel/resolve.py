@@ -29,7 +29,7 @@ from engine.kernel.records import (
     signals,
 )
 from engine.kernel.risk import check, flattening, over, refuse
-from engine.kernel.signals import TOO_MANY, order_of, reserve, to_lots, to_tick
+from engine.kernel.wishes import TOO_MANY, order_of, reserve, to_lots, to_tick
 
 
 def void(k: Kernel, q: Signal) -> None:
@@ -298,7 +298,8 @@ def carry_out_breach(k: Kernel) -> None:
         for s in range(k.strategies):
             for i in range(k.instruments):
                 lots = flattening(k, i, s)
-                if lots != 0:
-                    propose(k, s, i, lots, codes.RISK_EXIT | codes.BY_TARGET, 127)
+                full = lots != 0 and propose(k, s, i, lots, codes.RISK_EXIT | codes.BY_TARGET, 127) != codes.OK
+                if full and what == codes.FLATTEN:
+                    k.breach = what  # no room yet: again when an order has ended
     if what == codes.HALT and k.halt == codes.RUNNING:
         halt(k, codes.HALT_RISK)

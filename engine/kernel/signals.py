@@ -1,91 +1,25 @@
-"""What a strategy sees and says: the context of a handler, and the bounded queue of its signals.
+"""What a strategy sees and says: the context of a handler, and its verbs.
 
-Law 1: a signal has no effect until it has passed risk, at the end of the dispatch.
-Law 2: a strategy's later target for an instrument replaces its earlier one, in place.
-Law 3: the queue is bounded; a strategy that overflows it is stopped with a fault, nobody else is.
+Law: a signal has no effect until it has passed risk, at the end of the dispatch.
 
 `instrument=-1` in a verb means the instrument of the event at hand.
 """
 
 import math
-from typing import Annotated
 
 from engine.kernel import codes
-from engine.kernel.layout import Record
 from engine.kernel.primitives import Behind, hot
-from engine.kernel.records import Kernel, OpenOrder, Signal, instruments, markets, open_orders, positions, signals
+from engine.kernel.records import Kernel, desks, instruments, markets, open_orders, positions, signals
+from engine.kernel.wishes import Caller, keep, queue, queue_cancel, queue_order, queue_target
 
 CTX_BYTES = 64  # Ctx comes first in the arena, Kernel follows
-TOO_MANY = 4_000_000_000_000_000.0  # lots beyond this are not exact in a float
 
 
-def reserve(k: Kernel) -> int:
-    """The id of a fresh order whose slot is free, or 0 when as many orders are open as may be."""
-    for _ in range(k.order_cap):
-        counter = k.next_order
-        o = open_orders(k, counter & k.order_mask)
-        k.next_order = counter + 1
-        if o.state == codes.FREE or o.state >= codes.DONE_FILLED:
-            o.state = codes.RESERVED
-            o.id = (k.session << 40) | counter
-            o.asked = 0
-            o.filled = 0
-            return o.id
-    return 0
-
-
-def queue(k: Kernel, ctx: "Ctx", kind: int, instrument: int, qty: float, priority: int) -> int:
-    """Append a signal; its row, or -1 when the queue is full (the strategy is then stopped)."""
-    row = k.signals
-    if row >= k.signal_cap or not 0 <= instrument < k.instruments:
-        ctx.fault = codes.FAULT_QUEUE
-        return -1
-    k.signals = row + 1
-    s = signals(k, row)
-    s.kind = kind
-    s.strategy = ctx.strategy
-    s.instrument = instrument
-    s.qty = qty
-    s.priority = priority
-    s.price = 0.0
-    s.stop = 0.0
-    s.order_id = 0
-    s.deadline = 0
-    s.side = 0
-    s.type = codes.MARKET
-    s.tif = codes.GTC
-    s.mask = 0
-    s.life_ms = 0
-    return row
-
-
-def queue_target(k: Kernel, ctx: "Ctx", kind: int, instrument: int, qty: float, priority: int) -> None:
-    """Queue a target, or overwrite the one that the strategy queued for the instrument a moment ago."""
-    if not 0 <= instrument < k.instruments:
-        ctx.fault = codes.FAULT_QUEUE
-        return
-    p = positions(k, ctx.strategy * k.instruments + instrument)
-    if p.signal > 0:
-        s: Signal = signals(k, p.signal - 1)
-        s.kind = kind
-        s.qty = qty
-        s.priority = priority
-    else:
-        row = queue(k, ctx, kind, instrument, qty, priority)
-        if row >= 0:
-            p.signal = row + 1
-
-
-class Ctx(Record):
+class Ctx(Caller):
     """The second argument of every handler: what is known now, and the verbs.
 
     `now` is the time of the event (ns UTC), `instrument` its index, `strategy` our own.
     """
-
-    now: Annotated[int, "i8", 0]
-    instrument: Annotated[int, "i8", 8]
-    strategy: Annotated[int, "i8", 16]
-    fault: Annotated[int, "i8", 24]
 
     @property
     def instruments(self) -> int:
@@ -137,6 +71,67 @@ class Ctx(Record):
             raise IndexError("mark: no such instrument")
         return markets(k, instrument).mark
 
+    @property
+    def bid(self) -> float:
+        """Best bid of the instrument, 0 when there is none."""
+        return markets(kernel_of(self), self.instrument).bid
+
+    @property
+    def ask(self) -> float:
+        """Best ask, 0 when there is none."""
+        return markets(kernel_of(self), self.instrument).ask
+
+    @property
+    def bid_volume(self) -> float:
+        """Volume shown at the best bid, units."""
+        return markets(kernel_of(self), self.instrument).bid_volume
+
+    @property
+    def ask_volume(self) -> float:
+        """Volume shown at the best ask, units."""
+        return markets(kernel_of(self), self.instrument).ask_volume
+
+    @property
+    def mid(self) -> float:
+        """Middle of the quote; the last price while one side is missing."""
+        m = markets(kernel_of(self), self.instrument)
+        return 0.5 * (m.bid + m.ask) if m.bid > 0.0 and m.ask > 0.0 else m.mark
+
+    @property
+    def spread(self) -> float:
+        """Ask less bid; negative when the book is crossed, nan while one side is missing."""
+        m = markets(kernel_of(self), self.instrument)
+        return m.ask - m.bid if m.bid > 0.0 and m.ask > 0.0 else math.nan
+
+    @property
+    def imbalance(self) -> float:
+        """(bid volume - ask volume) / their sum at the touch, in [-1, 1]; 0 while nothing is shown."""
+        m = markets(kernel_of(self), self.instrument)
+        total = m.bid_volume + m.ask_volume
+        return (m.bid_volume - m.ask_volume) / total if total > 0.0 else 0.0
+
+    @property
+    def microprice(self) -> float:
+        """Touch prices, each weighted by the volume of the other side; the mid while nothing is shown.
+
+        Source: Gatheral & Oomen 2010, "Zero-intelligence realized variance estimation", the weighted mid price.
+        """
+        m = markets(kernel_of(self), self.instrument)
+        total = m.bid_volume + m.ask_volume
+        if not (total > 0.0 and m.bid > 0.0 and m.ask > 0.0):
+            return self.mid
+        return (m.bid * m.ask_volume + m.ask * m.bid_volume) / total
+
+    @property
+    def tick(self) -> float:
+        """Price step of the instrument."""
+        return instruments(kernel_of(self), self.instrument).tick
+
+    @property
+    def lot(self) -> float:
+        """Quantity step of the instrument."""
+        return instruments(kernel_of(self), self.instrument).lot
+
     @hot
     def target(self, qty: float, instrument: int = -1, priority: int = 0) -> None:
         """Wish to hold `qty` units (signed); market orders make up the difference."""
@@ -177,10 +172,7 @@ class Ctx(Record):
 
     def cancel(self, order_id: int, priority: int = 0) -> None:
         """Ask to cancel one of our orders."""
-        k = kernel_of(self)
-        row = queue(k, self, codes.SIGNAL_CANCEL, self.instrument, 0.0, priority)
-        if row >= 0:
-            signals(k, row).order_id = order_id
+        queue_cancel(kernel_of(self), self, order_id, self.instrument, priority)
 
     def cancel_all(self, instrument: int = -1, priority: int = 0) -> None:
         """Ask to cancel all orders of this strategy for the instrument."""
@@ -203,65 +195,26 @@ class Ctx(Record):
             s.price = limit
             s.stop = stop
 
+    def quote(self, bid: float, ask: float, qty: float, instrument: int = -1, priority: int = 0) -> None:
+        """Keep a resting buy of `qty` units at `bid` and a resting sale at `ask`; 0 keeps none on that side.
+
+        Post-only orders. Moves only what has changed: an order at the wished price stays and keeps its place in the
+        queue, one at another price is replaced; while a change is under way its side waits.
+        """
+        k = kernel_of(self)
+        i = self.instrument if instrument < 0 else instrument
+        if not 0 <= i < k.instruments:
+            self.fault = codes.FAULT_QUEUE
+            return
+        d = desks(k, self.strategy * k.instruments + i)
+        d.buy = keep(k, self, d.buy, codes.BUY, bid, qty, i, priority)
+        d.sell = keep(k, self, d.sell, codes.SELL, ask, qty, i, priority)
+
     def is_open(self, order_id: int) -> bool:
         """Whether an order of ours is still on its way or working."""
         k = kernel_of(self)
         o = open_orders(k, order_id & k.order_mask)
         return o.id == order_id and codes.RESERVED <= o.state < codes.DONE_FILLED
-
-
-def queue_order(k: Kernel, ctx: Ctx, side: int, qty: float, limit: float, stop: float, tif: int, mask: int,
-                instrument: int, priority: int, life_ms: int) -> int:  # fmt: skip
-    """Reserve an id and queue the order under it."""
-    row = queue(k, ctx, codes.SIGNAL_ORDER, instrument, qty, priority)
-    if row < 0:
-        return 0
-    s = signals(k, row)
-    s.side = side
-    s.price = limit
-    s.stop = stop
-    s.tif = tif
-    s.mask = mask & (codes.POST_ONLY | codes.REDUCE_ONLY)
-    s.life_ms = life_ms
-    if stop > 0.0:
-        s.type = codes.STOP_LIMIT if limit > 0.0 else codes.STOP
-    elif limit > 0.0:
-        s.type = codes.LIMIT
-    s.order_id = reserve(k)
-    return s.order_id
-
-
-def to_lots(qty: float, lot: float) -> int:
-    """Whole lots in a quantity of units, towards zero; 0 for what is not a number, TOO_MANY for what is beyond."""
-    exact = qty / lot
-    if exact != exact:
-        return 0
-    if abs(exact) >= TOO_MANY:
-        return int(TOO_MANY) if exact > 0.0 else -int(TOO_MANY)
-    lots = math.floor(abs(exact) + 1e-6)
-    return lots if exact > 0.0 else -lots
-
-
-def to_tick(price: float, tick: float, side: int) -> float:
-    """The price on the tick grid that is no worse for us than asked: down for a buy, up for a sale.
-
-    A tick that divides one is divided by: 115 / 100 is the 1.15 of a file, 115 * 0.01 is the double beside it.
-    """
-    steps = price / tick
-    if not steps < TOO_MANY:
-        return price  # beyond any grid; risk judges it
-    near = math.floor(steps + 0.5)
-    if abs(steps - near) >= 1e-6:
-        near = math.floor(steps) if side > 0 else math.ceil(steps)
-    per_one = math.floor(1.0 / tick + 0.5)
-    if abs(per_one * tick - 1.0) < 1e-12:
-        return near / per_one
-    return near * tick
-
-
-def order_of(k: Kernel, s: Signal) -> OpenOrder:
-    """The reserved order of a signal."""
-    return open_orders(k, s.order_id & k.order_mask)
 
 
 kernel_of = Behind(Ctx, CTX_BYTES, Kernel)

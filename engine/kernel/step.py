@@ -30,6 +30,7 @@ from engine.kernel.positions import apply_cash, apply_fill, apply_mark, apply_sp
 from engine.kernel.primitives import address_of, cold, hot, invoke
 from engine.kernel.records import (
     Kernel,
+    Market,
     Slot,
     address_at,
     instruments,
@@ -66,6 +67,8 @@ def absorb_report(k: Kernel, ev: Event) -> int:
     elif ev.code == codes.REJECT:
         closed(k, o, REJECTED)
     elif ev.code == codes.CANCELLED:
+        if o.mask & codes.RISK_EXIT and o.state != codes.CANCELLING:
+            k.breach = max(k.breach, codes.FLATTEN)  # an exit that the venue ended is still owed
         closed(k, o, CANCELLED)
     elif ev.code == codes.EXPIRED:
         closed(k, o, EXPIRED)
@@ -95,6 +98,22 @@ def absorb_command(k: Kernel, ev: Event) -> None:
             s.active = s.handles
 
 
+@hot
+def absorb_tick(k: Kernel, m: Market, ev: Event) -> None:
+    """The top of the book, or a trade. The mark is the middle of the quote; without one, the last trade."""
+    if ev.kind == codes.QUOTE:
+        m.bid = ev.bid
+        m.ask = ev.ask
+        m.bid_volume = ev.bid_volume
+        m.ask_volume = ev.ask_volume
+        if ev.bid > 0.0 and ev.ask > 0.0:
+            apply_mark(k, m, k.ts, 0.5 * (ev.bid + ev.ask))
+    elif m.bid > 0.0 and m.ask > 0.0:
+        m.ts = k.ts
+    else:
+        apply_mark(k, m, k.ts, ev.price)
+
+
 def absorb(k: Kernel, ev: Event) -> int:
     """Every kind but BAR. Returns the strategy to dispatch to, -1 for nobody, -2 for all that are subscribed."""
     kind, i = ev.kind, ev.instrument
@@ -107,15 +126,8 @@ def absorb(k: Kernel, ev: Event) -> int:
         halt(k, codes.HALT_INSTRUMENT)
         return -1
     m = markets(k, i)
-    if kind == codes.QUOTE:
-        m.bid = ev.bid
-        m.ask = ev.ask
-        m.bid_volume = ev.bid_volume
-        m.ask_volume = ev.ask_volume
-        if ev.bid > 0.0 and ev.ask > 0.0:
-            apply_mark(k, m, k.ts, 0.5 * (ev.bid + ev.ask))
-    elif kind == codes.TRADE:
-        apply_mark(k, m, k.ts, ev.price)
+    if kind == codes.QUOTE or kind == codes.TRADE:
+        absorb_tick(k, m, ev)
     elif kind == codes.SPLIT:
         apply_split(k, i, ev.amount)
         recommit(k, i)
@@ -179,7 +191,7 @@ def settle(k: Kernel) -> None:
     """Queued signals become orders; a breach is carried out."""
     if k.signals != 0:
         resolve(k)
-    if k.breach != codes.REFUSE:
+    if k.breach != codes.REFUSE and k.halt == codes.RUNNING:
         carry_out_breach(k)
 
 
@@ -209,12 +221,18 @@ def step_other(k: Kernel, ctx: Ctx, ev: Event) -> None:
 @hot
 def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
     """One event. A halted kernel does nothing more."""
-    ts, i = ev.recv, ev.instrument
-    if ev.kind == codes.BAR and i < k.instruments and k.ts <= ts < k.next_day and k.halt == codes.RUNNING:
+    ts, i, kind = ev.recv, ev.instrument, ev.kind
+    plain = i < k.instruments and k.ts <= ts < k.next_day and k.halt == codes.RUNNING
+    if plain and kind == codes.BAR:
         k.seq += 1
         k.ts = ts
         apply_mark(k, markets(k, i), ts, ev.close)
         dispatch(k, ctx, ev, codes.BAR, i, -1)
+    elif plain and (kind == codes.QUOTE or kind == codes.TRADE):
+        k.seq += 1
+        k.ts = ts
+        absorb_tick(k, markets(k, i), ev)
+        dispatch(k, ctx, ev, kind, i, -1)
     else:
         step_other(k, ctx, ev)
     if k.signals | k.breach:

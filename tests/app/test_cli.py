@@ -235,7 +235,8 @@ def test_every_built_in_has_its_file() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_runs(tandem: Tandem, name: str, results: list[Any]) -> None:
-    assert tandem("mode=backtest", f"strategy={name}", *QUICK).code == 0
+    data = [] if {"on_bar", "on_slice"} & set(BUILT_IN[name].handlers) else ["data=ticks"]
+    assert tandem("mode=backtest", f"strategy={name}", *QUICK, *data).code == 0
     assert len(results[0].raw["orders"]) > 20
 
 

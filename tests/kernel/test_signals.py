@@ -7,7 +7,7 @@ import pytest
 
 from engine.kernel import codes
 from engine.kernel.machine import Sizes
-from engine.kernel.signals import TOO_MANY, to_lots, to_tick
+from engine.kernel.wishes import TOO_MANY, to_lots, to_tick
 from tests.kernel.desk import WISHES, Desk
 
 

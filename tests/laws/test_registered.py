@@ -8,11 +8,13 @@ import polars as pl
 import pytest
 
 from backtest.check import check_strategy
+from engine.config import VenueModel
 from engine.errors import StrategyError, StrategyFault
 from engine.kernel.events import Bar
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 from strategies import BUILT_IN
+from tests.backtest.test_ticks import random_ticks
 from tests.laws.world import QUICK, Fuzz, FuzzAll
 
 CANDIDATES = {
@@ -21,6 +23,9 @@ CANDIDATES = {
     "fuzz_all": FuzzAll(),
 }
 each = pytest.mark.parametrize("name", CANDIDATES)
+on_bars = pytest.mark.parametrize(
+    "name", [name for name, one in CANDIDATES.items() if "on_bar" in one.handlers or "on_slice" in one.handlers]
+)
 COSTS: dict[str, Any] = {"taker_bps": 5.0, "slippage_bps": 2.0, "leverage": 2.0, "participation": 0.2}
 
 
@@ -39,6 +44,14 @@ def test_on_made_bars(name: str) -> None:
 
 
 @each
+def test_on_ticks(name: str) -> None:
+    """Quotes and trades; who only knows bars does nothing, and keeps every law at it."""
+    late = VenueModel(order_ms=2.0, report_ms=1.0, queue="power", taker_bps=2.0, maker_bps=-0.1)
+    checked = check_strategy(CANDIDATES[name], random_ticks(1, 1500), short=240, tries=2, venue=late, leverage=4.0)
+    assert checked.orders > 0 or "on_quote" not in CANDIDATES[name].handlers
+
+
+@on_bars
 def test_on_recorded_equities(name: str) -> None:
     """Daily bars with splits and dividends kept as events."""
     checked = check_strategy(CANDIDATES[name], "equities", events=4000, short=200, tries=2, **COSTS)

@@ -9,8 +9,9 @@ import pytest
 
 from backtest import backtest
 from engine.kernel.events import Bar
-from engine.kernel.signals import Ctx, to_tick
+from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
+from engine.kernel.wishes import to_tick
 
 
 class Waiting(Strategy):

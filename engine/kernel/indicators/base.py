@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from engine.errors import ConfigError
-from engine.kernel.layout import U4, Array, Capacity, Record
+from engine.kernel.layout import Array, Capacity, Record
 
 if TYPE_CHECKING:
     Floats = list[float]  # what the methods may do with it: index it and ask its length
@@ -60,8 +60,8 @@ class Windowed(Indicator):
     """Abstract: an indicator over the last `length` samples; `n` counts samples, `cursor` is the slot of the next."""
 
     n: int
-    length: U4
-    cursor: U4  # unsigned: compiled code need not ask whether an index counts from the end
+    length: int
+    cursor: int
 
     @property
     def ready(self) -> bool:

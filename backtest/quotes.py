@@ -1,0 +1,309 @@
+"""Matching of quotes and trades: where held orders meet an order book of which the top is shown.
+
+An order acts on the book that exists when it arrives. What takes, takes what is shown, at the touch; the rest of a
+market order waits for the next quote. What rests joins the queue behind the volume shown at its price:
+  a trade at our price     takes the volume ahead first, then fills us with what it has left
+  a trade through it       fills us, as far as it traded
+  a quote of the other     side at or through our price fills us, as far as it shows
+How the queue moves otherwise is in queues.py.
+No two of our orders take the same liquidity: the better price is served first, then the earlier arrival.
+"""
+
+import math
+
+from backtest.matching import fill
+from backtest.queues import SAME, join_queue, requeue
+from backtest.records import (
+    Loop,
+    Venue,
+    VenueBook,
+    VenueOrder,
+    venue_books,
+    venue_instruments,
+    venue_markets,
+    venue_orders,
+)
+from backtest.venue import DAY_NS, accept, mark, reject_new, remove, report
+from backtest.venue import find as find_row
+from engine.kernel import codes
+from engine.kernel.events import Event
+from engine.kernel.primitives import cold, hot
+from engine.kernel.records import Order
+
+NEVER = (1 << 63) - 1
+
+
+def lots_of(v: Venue, instrument: int, volume: float) -> int:
+    """Whole lots in a volume of the market."""
+    lots = volume / venue_instruments(v, instrument).lot + 1e-9
+    if not lots > 0.0:
+        return 0
+    return math.floor(lots) if lots < 4e15 else 1 << 52
+
+
+def touch(b: VenueBook, side: int) -> float:
+    """The best price of the other side, 0 when there is none."""
+    return b.ask if side > 0 else b.bid
+
+
+def reaches(b: VenueBook, side: int, price: float) -> bool:
+    """Whether an order at the price could trade at once."""
+    other = touch(b, side)
+    return other > 0.0 and (price - other) * side >= -SAME * price
+
+
+def serve(lp: Loop, v: Venue, row: int, ts: int, price: float, volume: float, maker: bool) -> float:
+    """Fill an order with at most `volume` units of liquidity; the volume it took. The order may be gone afterwards."""
+    o = venue_orders(v, row)
+    i = o.instrument
+    m = venue_markets(v, i)
+    offered = lots_of(v, i, volume)
+    if offered <= 0 and o.tif != codes.FOK:
+        return 0.0
+    m.budget = offered
+    fill(lp, v, row, ts, price, maker)
+    return (offered - m.budget) * venue_instruments(v, i).lot
+
+
+def take(lp: Loop, v: Venue, row: int, ts: int) -> None:
+    """An order that may trade at once takes what is shown at the touch."""
+    o = venue_orders(v, row)
+    b = venue_books(v, o.instrument)
+    side, order_id = o.side, o.id
+    price = touch(b, side)
+    if price > 0.0 and takes(b, o):
+        took = serve(lp, v, row, ts, price, b.ask_volume if side > 0 else b.bid_volume, False)
+        if side > 0:
+            b.ask_volume -= took
+        else:
+            b.bid_volume -= took
+    if o.used and o.id == order_id and (o.tif == codes.IOC or o.tif == codes.FOK):
+        report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.NO_LIQUIDITY))
+        remove(v, row)
+
+
+def takes(b: VenueBook, o: VenueOrder) -> bool:
+    """Whether the order acts as a taker now."""
+    if o.type == codes.MARKET or (o.type == codes.STOP and o.triggered):
+        return True
+    if o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered):
+        return reaches(b, o.side, o.price)
+    return False
+
+
+def stopped(o: VenueOrder) -> bool:
+    """Whether it is a stop that waits for its price."""
+    return (o.type == codes.STOP or o.type == codes.STOP_LIMIT) and not o.triggered
+
+
+def crosses_own(v: Venue, order: Order) -> bool:
+    """Whether a new order could trade with one of our own that rests."""
+    if order.type != codes.MARKET and order.type != codes.LIMIT:
+        return False
+    row = venue_markets(v, order.instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        against = o.side != order.side and o.type == codes.LIMIT and o.id != order.id
+        if against and (order.type == codes.MARKET or (order.price - o.price) * order.side >= 0.0):
+            return True
+        row = o.next
+    return False
+
+
+@cold
+def arrive(lp: Loop, v: Venue, order: Order, ts: int) -> None:
+    """An instruction reaches the venue at `ts`."""
+    v.ts = max(v.ts, ts)
+    b = venue_books(v, order.instrument)
+    if order.action != codes.CANCEL:
+        crossing = order.type == codes.LIMIT and reaches(b, order.side, order.price)
+        if order.mask & codes.POST_ONLY and crossing:
+            reject_new(lp, v, order, codes.POST_ONLY_CROSS)
+            return
+        if crosses_own(v, order):
+            reject_new(lp, v, order, codes.SELF_MATCH)
+            return
+    row, kept = find_row(v, order.instrument, order.id), False
+    if row >= 0:  # fewer lots at the same price keep their place in the queue
+        o = venue_orders(v, row)
+        kept = order.action == codes.REPLACE and abs(o.price - order.price) <= SAME * o.price and order.qty <= o.qty
+    accept(lp, v, order)
+    row = find_row(v, order.instrument, order.id)
+    if row < 0 or kept:
+        return
+    o = venue_orders(v, row)
+    if order.action == codes.NEW and (o.tif == codes.DAY or o.tif == codes.GTD):
+        if o.tif == codes.DAY:
+            offset = venue_instruments(v, order.instrument).day_offset_ns
+            o.expires = ((ts - offset) // DAY_NS + 1) * DAY_NS + offset
+        v.next_expiry = min(v.next_expiry, o.expires)
+    at_once = o.tif == codes.IOC or o.tif == codes.FOK
+    if takes(b, o) or (at_once and not stopped(o)):
+        take(lp, v, row, v.ts)
+        row = find_row(v, order.instrument, order.id)
+    if row >= 0 and o.type == codes.LIMIT:
+        join_queue(v, o)
+
+
+def best_row(v: Venue, instrument: int, side: int, worst: float) -> int:
+    """The resting order of a side to serve next among those at `worst` or better that this event has not met; or -1."""
+    found, price = -1, 0.0
+    row = venue_markets(v, instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        rests = o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered)
+        meets = o.side == side and o.met == 0 and rests and (o.price - worst) * side >= -SAME * worst
+        if meets and (found < 0 or (o.price - price) * side > SAME * price):
+            found, price = row, o.price
+        row = o.next
+    return found
+
+
+def forget_met(v: Venue, instrument: int) -> None:
+    """Before the next event: no order has been served yet."""
+    row = venue_markets(v, instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        o.met = 0
+        row = o.next
+
+
+def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
+    """A trade meets the resting orders of one side: those through it, then those at its price behind their queue."""
+    left, ts = ev.traded, ev.ts
+    forget_met(v, ev.instrument)
+    while left > 0.0:
+        row = best_row(v, ev.instrument, side, ev.price)
+        if row < 0:
+            break
+        o = venue_orders(v, row)
+        o.met = 1
+        offered = left
+        if abs(o.price - ev.price) <= SAME * o.price:
+            ahead = o.ahead
+            o.ahead = max(0.0, ahead - ev.traded)
+            offered = min(left, ev.traded - ahead) if ahead < ev.traded else 0.0
+        if offered > 0.0:
+            left -= serve(lp, v, row, ts, o.price, offered, True)
+
+
+def quote_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
+    """A quote whose other side has come to our resting orders: it would have traded with them."""
+    b = venue_books(v, ev.instrument)
+    forget_met(v, ev.instrument)
+    while True:
+        shown = b.ask_volume if side > 0 else b.bid_volume
+        row = best_row(v, ev.instrument, side, touch(b, side)) if shown > 0.0 else -1
+        if row < 0:
+            break
+        o = venue_orders(v, row)
+        o.met = 1
+        took = serve(lp, v, row, ev.ts, o.price, shown, True)
+        if side > 0:
+            b.ask_volume -= took
+        else:
+            b.bid_volume -= took
+
+
+@cold
+def expire(lp: Loop, v: Venue, ts: int) -> None:
+    """End the orders whose time has come, and note when the next one's will."""
+    v.next_expiry = NEVER
+    i = v.first
+    while i >= 0:
+        m = venue_markets(v, i)
+        following, row = m.after, m.head
+        while row >= 0:
+            o = venue_orders(v, row)
+            after = o.next
+            if o.tif == codes.DAY or o.tif == codes.GTD:
+                if ts >= o.expires:
+                    report(lp, v, o, codes.EXPIRED, ts, 0, 0.0, 0.0)
+                    remove(v, row)
+                else:
+                    v.next_expiry = min(v.next_expiry, o.expires)
+            row = after
+        i = following
+
+
+def trigger(lp: Loop, v: Venue, ev: Event, low: float, high: float) -> None:
+    """Stops whose price has come, and takers that still wait for liquidity, meet the book. `low`, `high`: prices."""
+    b = venue_books(v, ev.instrument)
+    row = venue_markets(v, ev.instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        following = o.next
+        if stopped(o) and ((o.side > 0 and high >= o.stop) or (o.side < 0 and 0.0 < low <= o.stop)):
+            o.triggered = 1
+            if o.type == codes.STOP_LIMIT and not reaches(b, o.side, o.price):
+                join_queue(v, o)
+        if o.type == codes.MARKET or (o.type != codes.LIMIT and o.triggered and takes(b, o)):
+            take(lp, v, row, ev.ts)
+        row = following
+
+
+@cold
+def meet_quote(lp: Loop, v: Venue, ev: Event) -> None:
+    """A new top of the book meets our orders of the instrument."""
+    b = venue_books(v, ev.instrument)
+    row = venue_markets(v, ev.instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        if o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered):
+            requeue(v, ev, o, b)
+        row = o.next
+    show(b, ev)
+    quote_meets(lp, v, ev, codes.BUY)
+    quote_meets(lp, v, ev, codes.SELL)
+    trigger(lp, v, ev, ev.bid, ev.ask)
+
+
+@cold
+def meet_trade(lp: Loop, v: Venue, ev: Event) -> None:
+    """A trade meets our orders of the instrument; one of unknown side may have met either."""
+    if ev.side <= 0:
+        trade_meets(lp, v, ev, codes.BUY)
+    if ev.side >= 0:
+        trade_meets(lp, v, ev, codes.SELL)
+    trigger(lp, v, ev, ev.price, ev.price)
+
+
+@hot
+def show(b: VenueBook, ev: Event) -> None:
+    """Take over a quote."""
+    b.bid = ev.bid
+    b.ask = ev.ask
+    b.bid_volume = ev.bid_volume
+    b.ask_volume = ev.ask_volume
+    b.bid_shown = ev.bid_volume
+    b.ask_shown = ev.ask_volume
+    b.bid_traded = 0.0
+    b.ask_traded = 0.0
+
+
+@hot
+def market_event(lp: Loop, v: Venue, ev: Event) -> None:
+    """The venue's own view of a quote or a trade, and our orders with it."""
+    if ev.ts >= v.next_expiry:
+        expire(lp, v, ev.ts)
+    v.ts = max(v.ts, ev.ts)
+    i = ev.instrument
+    if i >= v.instruments:
+        return  # the kernel halts on it
+    m, b = venue_markets(v, i), venue_books(v, i)
+    if ev.kind == codes.QUOTE:
+        if m.head >= 0:
+            meet_quote(lp, v, ev)
+        else:
+            show(b, ev)
+        if ev.bid > 0.0 and ev.ask > 0.0:
+            mark(v, m, 0.5 * (ev.bid + ev.ask))
+    elif ev.kind == codes.TRADE:
+        if m.head >= 0:
+            meet_trade(lp, v, ev)
+        if ev.side < 0 and abs(ev.price - b.bid) <= SAME * ev.price:
+            b.bid_traded += ev.traded
+        elif ev.side > 0 and abs(ev.price - b.ask) <= SAME * ev.price:
+            b.ask_traded += ev.traded
+        if m.last == 0.0:
+            m.last = ev.price

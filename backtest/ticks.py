@@ -1,0 +1,188 @@
+"""The compiled backtest driver for quotes and trades: tape × kernel × simulated venue, each with its own clock.
+
+The venue sees a market event at its `ts`, the kernel at its `recv` (and `feed_ns` later); an order reaches the venue
+`order_ns` after it was sent, a report the kernel `report_ns` after it was made. Everything happens in order of time.
+At the same moment: market events at the venue, then orders arrive, then reports reach the kernel, then market events.
+"""
+
+from backtest.loop import LATEST, ROW, copy_line, flush_refusals, hear, sample, start
+from backtest.matching import split
+from backtest.quotes import arrive, market_event
+from backtest.records import Loop, Venue, loop_at, venue_at
+from backtest.venue import EVENT_BYTES, absorb_action
+from engine.kernel import codes
+from engine.kernel.events import Event, event_at
+from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
+from engine.kernel.records import Kernel, kernel_at, order_at, outbox
+from engine.kernel.signals import Ctx
+from engine.kernel.step import close_slice, step
+
+AHEAD = 32 * EVENT_BYTES  # between a prefetch and its use
+
+ctx_at = Pointer(Ctx)
+
+
+def room(lp: Loop, k: Kernel, v: Venue) -> bool:
+    """Whether the buffers hold what one moment can produce at most."""
+    orders = k.outbox_cap
+    return (lp.curve_n < lp.curve_cap and lp.orders_n + orders <= lp.orders_cap
+            and lp.reports_n + 4 * (v.opened + lp.orders_n - lp.arrived) + 2 * orders <= lp.reports_cap
+            and lp.refusals_n + k.refusal_cap <= lp.refusals_cap)  # fmt: skip
+
+
+@cold
+def send_out(lp: Loop, k: Kernel) -> None:
+    """Orders leave for the venue, refusals for the output. What is under way waits in the output buffer."""
+    for i in range(k.orders_out):
+        if lp.orders_n < lp.orders_cap:
+            copy_line(lp.orders + lp.orders_n * ROW, address_of(outbox(k, i)))
+            lp.orders_n += 1
+        else:
+            lp.dropped += 1
+    k.orders_out = 0
+    if k.refusals_out:
+        flush_refusals(lp, k)
+    k.attention = 0
+
+
+@hot
+def venue_event(lp: Loop, v: Venue, ev: Event) -> None:
+    """A market event at the venue."""
+    if ev.kind == codes.QUOTE or ev.kind == codes.TRADE:
+        market_event(lp, v, ev)
+    elif ev.instrument < v.instruments and ev.kind != codes.BAR:
+        if ev.kind == codes.SPLIT:
+            split(lp, v, ev)
+        absorb_action(v, ev)
+
+
+def arrival(lp: Loop, v: Venue, last: int) -> int:
+    """When the next order reaches the venue. Orders from number `last` on never do."""
+    if lp.arrived < min(lp.orders_n, last):
+        return order_at(lp.orders + lp.arrived * ROW).ts + v.order_ns
+    return LATEST
+
+
+def due(lp: Loop, v: Venue, last: int) -> int:
+    """When the next order reaches the venue or the next report the kernel."""
+    found = arrival(lp, v, last)
+    if lp.taken < lp.reports_n:
+        found = min(found, event_at(lp.reports + lp.taken * ROW).recv)
+    return found
+
+
+@hot
+def follow(lp: Loop, v: Venue, until: int) -> int:
+    """The venue sees the tape up to `until`, or until it has something to report. Returns the time it has come to."""
+    tape, at, end, reports = lp.tape, lp.venue_index, lp.length * EVENT_BYTES, lp.reports_n
+    while at < end:
+        ev = event_at(tape + at)
+        if ev.ts > until:
+            break
+        prefetch(tape + at + AHEAD)
+        at += EVENT_BYTES
+        venue_event(lp, v, ev)
+        if lp.reports_n != reports:
+            break
+    lp.venue_index = at
+    return at
+
+
+@cold
+def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> None:
+    """All that happens up to `now` but for the kernel's own market events, while the tape reaches so far.
+
+    Law: the venue has seen every event of the tape with ts <= t before anything else happens at t.
+    """
+    end = lp.length * EVENT_BYTES
+    while True:
+        reports, next_due = lp.reports_n, due(lp, v, last)
+        at = follow(lp, v, min(now, next_due))
+        if lp.reports_n != reports:
+            continue
+        if next_due > now or (at >= end and not lp.final):
+            break
+        if lp.taken < lp.reports_n and event_at(lp.reports + lp.taken * ROW).recv < arrival(lp, v, last):
+            hear(k, ctx, event_at(lp.reports + lp.taken * ROW))
+            lp.taken += 1
+            if k.attention:
+                send_out(lp, k)
+        else:
+            arrive(lp, v, order_at(lp.orders + lp.arrived * ROW), next_due)
+            lp.arrived += 1
+
+
+@hot
+def reaching(lp: Loop, v: Venue, at: int) -> Event:
+    """The event of the tape as it reaches the kernel."""
+    if v.feed_ns == 0:
+        return event_at(lp.tape + at)
+    copy_line(lp.scratch, lp.tape + at)
+    ev = event_at(lp.scratch)
+    ev.recv = ev.recv + v.feed_ns
+    return ev
+
+
+def run_ticks(address: int) -> None:
+    """Drive the tape from `index` on, until its end, a full buffer, a fault or a halt. `lp.status` says which."""
+    lp = loop_at(address)
+    k = kernel_at(lp.kernel)
+    ctx = ctx_at(lp.ctx)
+    v = venue_at(lp.venue)
+    lp.status = 0
+    if k.halt != codes.RUNNING:
+        lp.status = codes.HALTED
+        return
+    faults = k.faulted
+    if not lp.started and lp.length > 0:
+        start(lp, k, ctx)
+    tape, at, end = lp.tape, lp.index * EVENT_BYTES, lp.stop * EVENT_BYTES
+    venue_end, reports = lp.length * EVENT_BYTES, lp.reports_n
+    full, next_due = not room(lp, k, v), due(lp, v, LATEST)
+    open_recv = LATEST if lp.final or at >= end else event_at(tape + end - EVENT_BYTES).recv
+    while at < end:
+        if event_at(tape + at).recv == open_recv:
+            break  # more events of this moment may follow in the next chunk
+        ev = reaching(lp, v, at)
+        recv = ev.recv
+        if full:
+            lp.status = codes.DRAIN
+            break
+        while next_due > recv:
+            follow(lp, v, recv)
+            if lp.reports_n == reports:
+                break
+            reports, next_due = lp.reports_n, due(lp, v, LATEST)
+        if next_due <= recv:
+            catch_up(lp, k, ctx, v, recv, LATEST)
+            full, reports, next_due = not room(lp, k, v), lp.reports_n, due(lp, v, LATEST)
+        if lp.venue_index >= venue_end and not lp.final:
+            break  # what the venue will have seen by now is still to come
+        begin = at
+        while True:
+            prefetch(tape + at + AHEAD)
+            step(k, ctx, ev)
+            at += EVENT_BYTES
+            if at >= end:
+                break
+            following = reaching(lp, v, at)
+            if following.recv != recv:
+                break
+            ev = following
+        close_slice(k, ctx, event_at(tape + at - EVENT_BYTES))
+        if k.attention:
+            send_out(lp, k)
+            full, next_due = not room(lp, k, v), due(lp, v, LATEST)
+            if k.halt != codes.RUNNING:
+                lp.status = codes.HALTED
+            elif k.faulted != faults and lp.stop_on_fault:
+                lp.status = codes.FAULTED
+                lp.fault_index = begin // EVENT_BYTES
+        if sample(lp, k):
+            full = True
+        if lp.status:
+            break
+    if at >= end and lp.final and lp.status == 0 and not lp.closed:
+        lp.closed = 1
+        catch_up(lp, k, ctx, v, LATEST - 1, lp.orders_n)  # what is under way at the end of the tape arrives
+    lp.index = at // EVENT_BYTES

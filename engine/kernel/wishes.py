@@ -1,0 +1,166 @@
+"""The bounded queue of signals, and what a strategy's wishes become on their way into it.
+
+Law 1: the queue is bounded; a strategy that overflows it is stopped with a fault, nobody else is.
+Law 2: a strategy's later target for an instrument replaces its earlier one, in place.
+"""
+
+import math
+from typing import Annotated
+
+from engine.kernel import codes
+from engine.kernel.layout import Record
+from engine.kernel.records import Kernel, OpenOrder, Signal, instruments, open_orders, positions, signals
+
+TOO_MANY = 4_000_000_000_000_000.0  # lots beyond this are not exact in a float
+
+
+class Caller(Record):
+    """Whose handler runs, when and about what; `fault` stops it."""
+
+    now: Annotated[int, "i8", 0]
+    instrument: Annotated[int, "i8", 8]
+    strategy: Annotated[int, "i8", 16]
+    fault: Annotated[int, "i8", 24]
+
+
+def reserve(k: Kernel) -> int:
+    """The id of a fresh order whose slot is free, or 0 when as many orders are open as may be."""
+    for _ in range(k.order_cap):
+        counter = k.next_order
+        o = open_orders(k, counter & k.order_mask)
+        k.next_order = counter + 1
+        if o.state == codes.FREE or o.state >= codes.DONE_FILLED:
+            o.state = codes.RESERVED
+            o.id = (k.session << 40) | counter
+            o.asked = 0
+            o.filled = 0
+            return o.id
+    return 0
+
+
+def queue(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float, priority: int) -> int:
+    """Append a signal; its row, or -1 when the queue is full (the strategy is then stopped)."""
+    row = k.signals
+    if row >= k.signal_cap or not 0 <= instrument < k.instruments:
+        ctx.fault = codes.FAULT_QUEUE
+        return -1
+    k.signals = row + 1
+    s = signals(k, row)
+    s.kind = kind
+    s.strategy = ctx.strategy
+    s.instrument = instrument
+    s.qty = qty
+    s.priority = priority
+    s.price = 0.0
+    s.stop = 0.0
+    s.order_id = 0
+    s.deadline = 0
+    s.side = 0
+    s.type = codes.MARKET
+    s.tif = codes.GTC
+    s.mask = 0
+    s.life_ms = 0
+    return row
+
+
+def queue_target(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float, priority: int) -> None:
+    """Queue a target, or overwrite the one that the strategy queued for the instrument a moment ago."""
+    if not 0 <= instrument < k.instruments:
+        ctx.fault = codes.FAULT_QUEUE
+        return
+    p = positions(k, ctx.strategy * k.instruments + instrument)
+    if p.signal > 0:
+        s: Signal = signals(k, p.signal - 1)
+        s.kind = kind
+        s.qty = qty
+        s.priority = priority
+    else:
+        row = queue(k, ctx, kind, instrument, qty, priority)
+        if row >= 0:
+            p.signal = row + 1
+
+
+def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: float, instrument: int,
+         priority: int) -> int:  # fmt: skip
+    """One side of `Ctx.quote`: the id of its order from now on."""
+    if order_id != 0:
+        o = open_orders(k, order_id & k.order_mask)
+        if o.id == order_id and codes.RESERVED <= o.state < codes.DONE_FILLED:
+            step = instruments(k, instrument).tick
+            if o.state != codes.SENT and o.state != codes.WORKING:
+                return order_id  # on its way out, or to another price
+            if not price > 0.0:
+                queue_cancel(k, ctx, order_id, instrument, priority)
+            elif abs(to_tick(price, step, side) - o.price) > 0.5 * step:
+                row = queue(
+                    k, ctx, codes.SIGNAL_REPLACE, instrument, o.filled * instruments(k, instrument).lot + qty, priority
+                )
+                if row >= 0:
+                    s = signals(k, row)
+                    s.order_id = order_id
+                    s.price = price
+            return order_id
+    if not price > 0.0:
+        return 0
+    return queue_order(k, ctx, side, qty, price, 0.0, codes.GTC, codes.POST_ONLY, instrument, priority, 0)
+
+
+def queue_cancel(k: Kernel, ctx: Caller, order_id: int, instrument: int, priority: int) -> None:
+    """Queue the wish to cancel an order."""
+    row = queue(k, ctx, codes.SIGNAL_CANCEL, instrument, 0.0, priority)
+    if row >= 0:
+        signals(k, row).order_id = order_id
+
+
+def queue_order(k: Kernel, ctx: Caller, side: int, qty: float, limit: float, stop: float, tif: int, mask: int,
+                instrument: int, priority: int, life_ms: int) -> int:  # fmt: skip
+    """Reserve an id and queue the order under it."""
+    row = queue(k, ctx, codes.SIGNAL_ORDER, instrument, qty, priority)
+    if row < 0:
+        return 0
+    s = signals(k, row)
+    s.side = side
+    s.price = limit
+    s.stop = stop
+    s.tif = tif
+    s.mask = mask & (codes.POST_ONLY | codes.REDUCE_ONLY)
+    s.life_ms = life_ms
+    if stop > 0.0:
+        s.type = codes.STOP_LIMIT if limit > 0.0 else codes.STOP
+    elif limit > 0.0:
+        s.type = codes.LIMIT
+    s.order_id = reserve(k)
+    return s.order_id
+
+
+def to_lots(qty: float, lot: float) -> int:
+    """Whole lots in a quantity of units, towards zero; 0 for what is not a number, TOO_MANY for what is beyond."""
+    exact = qty / lot
+    if exact != exact:
+        return 0
+    if abs(exact) >= TOO_MANY:
+        return int(TOO_MANY) if exact > 0.0 else -int(TOO_MANY)
+    lots = math.floor(abs(exact) + 1e-6)
+    return lots if exact > 0.0 else -lots
+
+
+def to_tick(price: float, tick: float, side: int) -> float:
+    """The price on the tick grid that is no worse for us than asked: down for a buy, up for a sale.
+
+    A tick that divides one is divided by: 115 / 100 is the 1.15 of a file, 115 * 0.01 is the double beside it.
+    """
+    steps = price / tick
+    if not steps < TOO_MANY:
+        return price  # beyond any grid; risk judges it
+    near = math.floor(steps + 0.5)
+    if abs(steps - near) >= 1e-6:
+        near = math.floor(steps) if side > 0 else math.ceil(steps)
+    per_one = math.floor(1.0 / tick + 0.5)
+    if abs(per_one * tick - 1.0) < 1e-12:
+        return near / per_one
+    return near * tick
+
+
+def order_of(k: Kernel, s: Signal) -> OpenOrder:
+    """The reserved order of a signal."""
+    return open_orders(k, s.order_id & k.order_mask)

@@ -58,7 +58,7 @@ def read(sources: Sequence[tuple[str | None, Any]], options: Options) -> Iterato
     places = [(named, Path(source)) for named, source in sources if Path(source).suffix == ".zip"]
     for named, path in sorted(places, key=lambda item: item[1].name):
         try:
-            group, market, resolution, ticker, file = path.parts[-5:]
+            group, market, resolution, listed, file = path.parts[-5:]
             day, _, kind = file.removesuffix(".zip").partition("_")
             midnight = datetime.strptime(day, "%Y%m%d")
             header, table = FORMS[group, kind]
@@ -66,7 +66,7 @@ def read(sources: Sequence[tuple[str | None, Any]], options: Options) -> Iterato
             raise DataError(f"{path}: no ticks of Lean; their place is {PATH}.") from error
         if resolution != "tick":
             raise DataError(f"{path}: {resolution} bars; ticks lie in the folder 'tick', bars go through import_bars.")
-        name = named or _name(path.parents[2] / "map_files", ticker, day)
+        name = named or _name(path.parents[2] / "map_files", listed, day)
         factors = _factors(path.parents[2] / "factor_files" / f"{name.lower()}.csv", day, options)
         zone = ZONES.get((group, market), "UTC")
         found = _file(path, header, table, name, midnight, zone, factors)
@@ -120,16 +120,16 @@ def _held(rows: Iterator[Rows]) -> Iterator[Rows]:
         yield replace(one, frame=frame)
 
 
-def _name(folder: Path, ticker: str, day: str) -> str:
+def _name(folder: Path, listed: str, day: str) -> str:
     """The instrument that traded under a ticker on a day: the name of its map file, in capitals."""
     for path in sorted(folder.glob("*.csv")) if folder.is_dir() else ():
         start = ""
         for row in _table(path, 2):
             # The first row is the listing, each further one the last day of a ticker.
-            if start and start <= day <= row[0] and row[1].lower() == ticker.lower():
+            if start and start <= day <= row[0] and row[1].lower() == listed.lower():
                 return path.stem.upper()
             start = row[0]
-    return ticker.upper()
+    return listed.upper()
 
 
 def _factors(path: Path, day: str, options: Options) -> tuple[float, float]:

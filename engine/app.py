@@ -10,8 +10,9 @@ import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, fields
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args
 
 from engine.errors import ConfigError, TandemError, TrackingError
 
@@ -154,6 +155,7 @@ def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
     keys need no `+`, because our own schema judges them."""
     from engine.config import keys, options, unknown
 
+    known = [f.name for f in fields(kind)]
     texts = {name for name in keys(kind) if hints_of(kind, name) in (str, str | None)}
     words: list[str] = []
     if any(w.startswith("strategy.path=") for w in given) and not any(w.startswith("strategy=") for w in given):
@@ -162,8 +164,13 @@ def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
         key, _, value = word.partition("=")
         if key.startswith(("+", "~", "hydra.", "hydra/")) or key == "mode":
             words.append(word)
+        elif key.partition(".")[0] not in known:
+            # Hydra would speak of its groups, where `conf` has one of that name that this mode does not know.
+            raise unknown("key", key, known)
         elif is_group(kind, key):
-            if value in options(key):
+            if value == "null" and optional(kind, key):
+                words = [w for w in words if w.lstrip("+").partition("=")[0].partition(".")[0] != key]
+            elif value in options(key):
                 words.append(word)
             elif key not in OPEN:
                 raise unknown(f"choice of {key}", value, options(key))
@@ -190,8 +197,20 @@ def is_group(kind: "type[Settings]", key: str) -> bool:
     """Whether a key chooses a file of a group."""
     from engine.config import Settings, hints
 
-    hint = hints(kind).get(key)
-    return key in hints(kind) and (key == "strategy" or (isinstance(hint, type) and issubclass(hint, Settings)))
+    found = [hint for hint in either(hints(kind).get(key)) if isinstance(hint, type) and issubclass(hint, Settings)]
+    return key in hints(kind) and (key == "strategy" or bool(found))
+
+
+def optional(kind: "type[Settings]", key: str) -> bool:
+    """Whether a key may be null."""
+    from engine.config import hints
+
+    return type(None) in either(hints(kind)[key])
+
+
+def either(hint: Any) -> tuple[Any, ...]:
+    """The types that a hint allows, one by one."""
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
 
 
 def open_key(group: str, value: str) -> str:

@@ -85,7 +85,7 @@ class Import(Settings):
 class Check(Chosen):
     """Settings of mode=check."""
 
-    data: str | None = setting(None, "a dataset or file (null: seeded synthetic bars of three instruments)")
+    data: Data | None = setting(None, "a dataset or file (null: seeded synthetic bars of three instruments)")
     events: int = setting(2000, "of the data, at most", gt=0)
     short: int = setting(300, "of them for the uncompiled run, which is slow", gt=0)
     tries: int = setting(3, "random cuts for each law that cuts", gt=0)
@@ -210,8 +210,9 @@ def run_check(settings: Check, dump: Dump) -> int:
     """Hold a strategy to every law."""
     from backtest.check import check_strategy
 
-    print(check_strategy(settings.made(), settings.data, events=settings.events, short=settings.short,
-                         tries=settings.tries, seed=settings.seed))  # fmt: skip
+    about: dict[str, Any] = {"open_options": settings.data.options()} if settings.data else {}
+    print(check_strategy(settings.made(), settings.data and settings.data.source, events=settings.events,
+                         short=settings.short, tries=settings.tries, seed=settings.seed, **about))  # fmt: skip
     return 0
 
 

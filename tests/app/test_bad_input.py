@@ -60,6 +60,10 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("mode=import", "soruces=a.csv"), ("'soruces'", "Did you mean sources?")),
     (("mode=compile", "strategies=[momentun]"), ("'momentun'", "Did you mean momentum?")),
     (("mode=ui", "port=0"), ("port must be > 0",)),
+    (("mode=check", "data=equites"), ("'equites'", "Did you mean equities?")),
+    (("mode=check", "data.sorce=x"), ("'data.sorce'", "Did you mean data.source?")),
+    (("mode=check", "risk=cautious"), ("Unknown key 'risk'. ", "There are strategy, data, events")),
+    (("mode=compile", "strategy=momentum"), ("'strategy'", "Did you mean strategies?")),
 ]
 
 

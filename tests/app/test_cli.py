@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,18 @@ def test_header(tandem: Tandem, place: Path) -> None:
 def test_check(tandem: Tandem) -> None:
     said = tandem("mode=check", "strategy=ideas.py:Breakout", "events=200", "short=40", "tries=1")
     assert said.code == 0 and "causality" in said.out, said
+
+
+@pytest.mark.parametrize("more", ["data=equities", "data=bars.csv", "data=bars.csv,data.label=end", "data=null"])
+def test_check_on_data(tandem: Tandem, place: Path, more: str) -> None:
+    """A dataset, a file, and none; `conf` has a group of the same name, which Hydra would not let us add to."""
+    close = [10.0 + i % 7 for i in range(60)]
+    pl.DataFrame({"ts": pl.datetime_range(datetime(2024, 1, 1), datetime(2024, 3, 1), "1d", eager=True)[:60],
+                  "open": close, "high": close, "low": close, "close": close}).write_csv("bars.csv")  # fmt: skip
+    words = ("mode=check", "strategy.fast=2", "strategy.slow=3", "events=50", "short=20", "tries=1")
+    said = tandem(*words, *more.split(","))
+    assert said.code == 0 and f"on {48 if more == 'data=null' else 50} events" in said.out, said
+    assert " 0 orders" not in said.out
 
 
 def test_compile(tandem: Tandem) -> None:

@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 
@@ -65,6 +66,22 @@ def sessions(calendar: str, first_day: int, last_day: int) -> Sessions:
     opens = found.opens.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
     closes = found.closes.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
     return Sessions(days[inside], opens[inside], closes[inside])
+
+
+def check_zone(timezone: str) -> None:
+    """Raise ConfigError for a time zone that does not exist, with the nearest names."""
+    try:
+        ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError) as error:
+        names = sorted(available_timezones())
+        wish = timezone.strip().replace(" ", "_").lower()
+        ends = [name for name in names if name.lower() == wish or name.lower().rpartition("/")[2] == wish]
+        towns = {name.rpartition("/")[2]: name for name in reversed(names)}
+        close = ends or difflib.get_close_matches(timezone, names, 1, 0.7)
+        close = close or [towns[one] for one in difflib.get_close_matches(timezone, towns, 1, 0.7)]
+        hint = f" Did you mean {', '.join(close[:3])}?" if close else ""
+        raise ConfigError(f"timezone={timezone!r} is no time zone.{hint} "
+                          "Give an IANA name, such as America/New_York or UTC.") from error  # fmt: skip
 
 
 def span_of(ts: Times, calendar: str) -> Sessions:

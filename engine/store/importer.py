@@ -67,6 +67,7 @@ def import_bars(sources: Any, name: str, root: str | Path | None = None, *,
         raise ConfigError(f"dataset name {name!r}: give a plain name without slashes.")
     if target.exists() and not overwrite:
         raise DataError(f"{target} already exists; choose another name or pass overwrite=True.")
+    calendars.check_zone(timezone)
     how = reading.Reading(columns or {}, header, skip_rows, separator, price_scale, reader)
     listed = reading.flatten(sources)
     settings = {"timezone": timezone, "label": label, "interval": interval, "adjust": adjust, "sort": sort,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import ConfigError, DataError
-from engine.store import merge
+from engine.store import calendars, merge
 from engine.store.files import cache_dir, datasets_root, file_hash, text_hash
 from engine.store.instruments import InstrumentInfo, override, to_json
 from engine.store.spans import span
@@ -38,8 +38,10 @@ def open_tape(data: "str | Path | pl.DataFrame | Tape", instruments: "str | Sequ
     all, or under an instrument's name) override the metadata.
 
     Raises DataError for data that are missing, empty, damaged or lack a column, or an unknown instrument;
-    ConfigError for a start that is not before its end, or metadata out of range.
+    ConfigError for a start that is not before its end, a time zone that does not exist, or metadata out of range.
     """
+    if timezone is not None:
+        calendars.check_zone(timezone)
     chosen = [instruments] if isinstance(instruments, str) else None if instruments is None else list(instruments)
     changes = {**(instrument_info or {}), **{k: v for k, v in (("lot", lot), ("tick", tick)) if v is not None}}
     if isinstance(data, Tape):

@@ -94,6 +94,21 @@ def test_a_date_without_session(places: Path) -> None:
         import_bars(frame, "x", instruments={"calendar": "XNYS"})
 
 
+ZONES = [("Foo", "UTC"), ("New_York", r"Did you mean America/New_York\?"),
+         ("america/new york", r"Did you mean America/New_York\?"), ("Europe/Berln", r"Did you mean Europe/Berlin\?"),
+         ("Frankfrt", "UTC"), ("Londn", r"Did you mean Europe/London\?"), ("", "UTC")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("zone", "hint"), ZONES)
+@pytest.mark.parametrize("frame", [rows(), rows().with_columns(ts=pl.lit("2024-03-08"))[:1]])
+def test_a_time_zone_that_does_not_exist(places: Path, frame: pl.DataFrame, zone: str, hint: str) -> None:
+    """Also for dates, which have no use for it: a wrong setting is never passed over."""
+    for use in (lambda: import_bars(frame, "x", timezone=zone), lambda: open_tape(frame, timezone=zone)):
+        with pytest.raises(ConfigError, match=f"timezone={zone!r} is no time zone.*{hint}"):
+            use()
+    assert not (places / "data").exists()
+
+
 def empty(path: Path) -> Path:
     path.write_text("")
     return path

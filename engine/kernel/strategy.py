@@ -81,6 +81,12 @@ class Strategy(Record):
     handlers: ClassVar[dict[str, FunctionType]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        if cls.__init__ is not Strategy.__init__:
+            raise StrategyError(
+                f"{declared_at(cls)}{cls.__qualname__}.__init__: a strategy has no __init__ of its own. Its parameters "
+                "are fields declared with param(), such as `length: int = param(20, ge=2)`; check them against each "
+                "other in validate(self), and set what state starts with in on_start(self, event, ctx)."
+            )
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Param)}
         cls.params = {**cls.params, **own}
         for name in own:

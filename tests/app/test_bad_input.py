@@ -57,6 +57,11 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("mode=import", "name=mine"), ("sources=bars.csv name=mine",)),
     (("mode=import", "sources=none.csv", "name=mine"), ("none.csv does not exist",)),
     (("mode=import", "sources=ideas.py", "name=a/b"), ("'a/b'", "without slashes")),
+    (
+        ("mode=import", "sources=ideas.py", "name=x", "timezone=New_York"),
+        ("timezone", "Did you mean America/New_York?"),
+    ),
+    (("mode=backtest", "data=ideas.py", "data.timezone=Berlin"), ("timezone", "Did you mean Europe/Berlin?")),
     (("mode=import", "soruces=a.csv"), ("'soruces'", "Did you mean sources?")),
     (("mode=compile", "strategies=[momentun]"), ("'momentun'", "Did you mean momentum?")),
     (("mode=ui", "port=0"), ("port must be > 0",)),
@@ -85,6 +90,11 @@ BAD_FILES = {
     "no handler": (
         "from engine.kernel.strategy import Strategy, param\n\n\nclass Idle(Strategy):\n    n: int = param(1)\n",
         ("Idle", "no handler", "on_bar"),
+    ),
+    "own __init__": (
+        "from engine.kernel.strategy import Strategy, param\n\n\nclass Mine(Strategy):\n    n: int = param(1)\n\n"
+        "    def __init__(self, n=3):\n        self.n = n\n\n    def on_bar(self, bar, ctx):\n        pass\n",
+        ("wrong.py:4", "Mine.__init__", "declared with param()", "validate(self)"),
     ),
 }
 

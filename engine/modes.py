@@ -7,7 +7,7 @@ Law 2: what a run writes is complete or absent, and it is on disk before the tra
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +57,7 @@ class Backtest(Chosen):
 
 @dataclass(frozen=True)
 class Import(Settings):
-    """Settings of mode=import: those of `engine.store.import_bars`."""
+    """Settings of mode=import: those of `engine.store.import_bars`, or with `vendor` of `engine.store.import_ticks`."""
 
     sources: tuple[str, ...] = setting((), "files (CSV, .csv.gz, ZIP, Parquet, Feather) or directories of such")
     name: str = setting("", "of the new dataset")
@@ -79,6 +79,12 @@ class Import(Settings):
     sort: bool = setting(False, "sort rows by time first")
     max_gap: str | None = setting(None, "longest pause inside a session that is no problem, such as 5m")
     overwrite: bool = setting(False, "replace a dataset of that name")
+    vendor: str | None = setting(None, "of quotes, trades and depth: generic, binance, binance_ws, databento, "
+                                       "dukascopy, lean, lobster, tardis (null: the sources are bars)")  # fmt: skip
+    instrument: str | None = setting(None, "with vendor: the name, for files that carry none, or which to take")
+    recv_shift: str = setting("0", "with vendor: added to the time of receipt, such as 1.5s, or auto")
+    book: Literal["snapshot", "empty"] = setting("snapshot", "with vendor: what depth begins with")
+    options: dict[str, Any] = setting({}, "with vendor: its own options, such as kind or columns")
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,24 @@ def _track(result: Any, settings: Backtest, where: Path | None, helper: Any) -> 
     return 0
 
 
+TICKS_ONLY = ("vendor", "instrument", "recv_shift", "book", "options")
+BOTH = ("sources", "name", "root", "instruments", "on_error", "overwrite")
+
+
+def _import_ticks(settings: Import, paths: list[Path]) -> Path:
+    """Import single events. Raises ConfigError for a setting that only bars have."""
+    from engine.store.ticks_import import import_ticks
+
+    for item in fields(settings):
+        if item.name not in (*TICKS_ONLY, *BOTH) and getattr(settings, item.name) != getattr(Import(), item.name):
+            raise ConfigError(f"{item.name}: for bars only; what a vendor can be told goes into options, such as "
+                              f"'options={{{item.name}: ...}}'.")  # fmt: skip
+    return import_ticks(
+        settings.name, paths, vendor=str(settings.vendor), instrument=settings.instrument, root=settings.root,
+        instruments=settings.instruments, on_error=settings.on_error, recv_shift=settings.recv_shift,
+        book=settings.book, overwrite=settings.overwrite, **settings.options)  # fmt: skip
+
+
 def run_import(settings: Import, dump: Dump) -> int:
     """Import bars as a dataset."""
     from engine.store.importer import import_bars
@@ -182,13 +206,18 @@ def run_import(settings: Import, dump: Dump) -> int:
         raise ConfigError(
             "mode=import needs what to read and a name for it: tandem mode=import sources=bars.csv name=mine."
         )
-    given: dict[str, Any] = {k: v for k, v in vars(settings).items() if k not in ("sources", "name", "root", "actions")}
     for text in settings.sources:
         if not Path(text).exists():
             raise ConfigError(f"sources: {text} does not exist (looked for {Path(text).absolute()}).")
-    actions = read_table(Path(settings.actions)) if settings.actions else None
-    where = import_bars([Path(text) for text in settings.sources], settings.name, settings.root, actions=actions,
-                        source=", ".join(settings.sources), **given)  # fmt: skip
+    paths = [Path(text) for text in settings.sources]
+    if settings.vendor:
+        where = _import_ticks(settings, paths)
+    else:
+        left = {"sources", "name", "root", "actions", *TICKS_ONLY}
+        given: dict[str, Any] = {k: v for k, v in vars(settings).items() if k not in left}
+        actions = read_table(Path(settings.actions)) if settings.actions else None
+        where = import_bars(paths, settings.name, settings.root, actions=actions, source=", ".join(settings.sources),
+                            **given)  # fmt: skip
     shown = where.relative_to(Path.cwd()) if where.is_relative_to(Path.cwd()) else where
     print(f"Imported {shown}\nRun      tandem mode=backtest data={settings.name}")
     return 0
@@ -240,7 +269,7 @@ def run_ui(settings: Ui, dump: Dump) -> int:
 
 MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "backtest": (Backtest, run_backtest, "run a strategy on history: figures, report, tracked run"),
-    "import": (Import, run_import, "bars of any vendor into a dataset, validated"),
+    "import": (Import, run_import, "bars, or quotes, trades and depth of a vendor, into a dataset, validated"),
     "check": (Check, run_check, "hold a strategy to every law: no look-ahead, same bytes however it is run"),
     "header": (Header, run_header, "the C header for a strategy in C, Rust or Go"),
     "compile": (Compile, run_compile, "compile the kernel and the strategies ahead"),

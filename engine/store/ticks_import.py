@@ -71,8 +71,8 @@ def _vendor(name: str, options: dict[str, Any]) -> Vendor:
 
 def shift_ns(value: str | int) -> int:
     """'1.5s', '-20ms' or a number of ns. Raises ConfigError for anything else."""
-    if isinstance(value, int):
-        return value
+    if isinstance(value, int) or value.isdigit():
+        return int(value)
     sign, text = (-1, value[1:]) if value.startswith("-") else (1, value)
     number = text.rstrip("nusmhd")
     whole, _, part = number.partition(".")

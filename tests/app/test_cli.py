@@ -20,7 +20,9 @@ from engine.app import main
 from engine.config import CONF, Risk, Settings, VenueModel, keys, options
 from engine.errors import TrackingError
 from engine.modes import MODES, Backtest
+from engine.store import open_tape
 from engine.store.importer import import_bars
+from engine.store.ticks_import import import_ticks
 from strategies import BUILT_IN, Momentum
 from tests.app.words import QUICK, Said
 
@@ -166,13 +168,30 @@ def test_import(tandem: Tandem, results: list[Any], place: Path, monkeypatch: py
     assert said.code == 2 and "Did you mean mine?" in said.err
 
 
+def test_import_of_ticks(tandem: Tandem, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_DATA", str(place / "sets"))
+    (place / "q.csv").write_text("when,bid,ask\n2024-01-02 10:00:00,99,101\n2024-01-02 10:00:01,99,100\n")
+    words = ("mode=import", "sources=q.csv", "name=quotes", "instrument=X")
+    said = tandem(*words, "vendor=generic", "options={columns: {ts: when}}", "instruments.tick=0.5")
+    assert said.code == 0 and "data=quotes" in said.out, said
+    assert open_tape("quotes").events["ask"].tolist() == [101.0, 100.0]
+    said = tandem(*words, "vendor=generic", "timezone=Europe/Berlin", "overwrite=true")
+    assert said.code == 2 and "options={timezone: ...}" in said.err, said
+    said = tandem(*words, "vendor=nobody", "overwrite=true")
+    assert said.code == 2 and "choose one of generic, binance" in said.err, said
+
+
 def test_import_has_the_settings_of_import_bars() -> None:
     import inspect
 
     theirs = inspect.signature(import_bars).parameters
     ours = {f.name: f for f in fields(MODES["import"][0])}
+    of_ticks = {"vendor", "instrument", "recv_shift", "book", "options"}
     assert set(theirs) - set(ours) == {"reader", "source"}
-    assert set(ours) <= set(theirs)
+    assert set(ours) - of_ticks <= set(theirs)
+    ticks = inspect.signature(import_ticks).parameters
+    assert of_ticks <= set(ticks)
+    assert set(ticks) - set(ours) == {"source"}
     plain = {n: p.default for n, p in theirs.items() if n in ours and isinstance(p.default, bool | int | float | str)}
     assert {name: ours[name].default for name in plain if name != "name"} == plain
 

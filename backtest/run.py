@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any
 
@@ -78,13 +78,19 @@ def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments
         raise ConfigError(f"cash must be a number above 0, got {cash!r}.")
     if on_fault not in ("raise", "continue"):
         raise ConfigError(f"on_fault must be raise or continue, got {on_fault!r}.")
-    risk, venue = _with(risk or Risk(), venue or VenueModel(), short)
+    risk, venue = _with(Risk() if risk is None else risk, VenueModel() if venue is None else venue, short)
     tape = open_tape(data, instruments, start, end, **(open_options or {}))
     return Prepared(given, tape, float(cash), risk, venue, compiled, sizes, on_fault, name)
 
 
 def _with(risk: Risk, venue: VenueModel, short: dict[str, Any]) -> tuple[Risk, VenueModel]:
-    """Settings given by their bare name, each to where it belongs."""
+    """Settings given by their bare name, each to where it belongs. Raises ConfigError for what is no settings."""
+    for name, given, kind in (("risk", risk, Risk), ("venue", venue, VenueModel)):
+        if not isinstance(given, kind):
+            what = f"{kind.__name__}({', '.join(f'{f.name}=…' for f in fields(kind)[:2])})"
+            raise ConfigError(f"{name} must be a {kind.__name__}, such as {name}={what} from engine.config, got "
+                              f"{given!r}. A single field may be given by its name; the presets of conf/{name} belong "
+                              f"to the command line: tandem mode=backtest {name}=….")  # fmt: skip
     first, second = dict(vars(risk)), dict(vars(venue))
     for key, value in short.items():
         if key in first:

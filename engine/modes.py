@@ -260,10 +260,27 @@ def run_header(settings: Header, dump: Dump) -> int:
     return 0
 
 
+def check_port(port: int) -> None:
+    """Raise ConfigError for a port of this machine that somebody else listens on, or that we may not have."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if sys.platform != "win32":  # else a port whose last user has just left would look taken
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"port={port} cannot be had on 127.0.0.1 ({error.strerror}): end the program that uses it, which may "
+                f"be another UI, or choose another: tandem mode=ui port={port + 1 if port < 65_535 else port - 1}."
+            ) from error
+
+
 def run_ui(settings: Ui, dump: Dump) -> int:
     """Serve the tracker's UI until Ctrl-C."""
     from engine.tracking import ui
 
+    check_port(settings.port)
     return ui(settings.port, settings.tracking.uri)
 
 

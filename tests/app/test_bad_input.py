@@ -1,12 +1,17 @@
 """What a user may get wrong at the command line: each answer is one paragraph with the cure, and no traceback."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backtest import backtest
+from engine.config import VenueModel
+from engine.errors import ConfigError
+from strategies import Momentum
 from tests.app.words import QUICK, Said
 
 Tandem = Callable[..., Said]
@@ -108,6 +113,24 @@ def test_strategy_files(tandem: Tandem, place: Path, case: str) -> None:
     assert not [part for part in ("wrong.py" if case != "no handler" else "Idle", *parts) if part not in said.err], (
         said.err
     )
+
+
+def test_the_port_of_the_ui_is_taken(tandem: Tandem) -> None:
+    """Said before a URL is shown and MLflow starts."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = tandem("mode=ui", f"port={port}")
+    assert said.code == 2 and said.out == ""
+    assert f"port={port} cannot be had" in said.err and "tandem mode=ui port=" in said.err
+
+
+@pytest.mark.parametrize("given", ["cautious", {"leverage": 2}, VenueModel()], ids=["name", "dict", "venue"])
+def test_a_risk_that_is_no_risk_in_python(given: Any) -> None:
+    """Presets are words of the command line; here the class, or single fields."""
+    with pytest.raises(ConfigError, match=r"risk must be a Risk, such as risk=Risk\(leverage=…, .*conf/risk belong"):
+        backtest(Momentum(), "equities", risk=given)
+    with pytest.raises(ConfigError, match="venue must be a VenueModel"):
+        backtest(Momentum(), "equities", venue="retail")  # type: ignore[arg-type]
 
 
 def test_two_strategies_in_a_file(tandem: Tandem, place: Path) -> None:

@@ -55,7 +55,9 @@ def run(argv: list[str]) -> int:
         return 0
     from engine.modes import MODES
 
-    mode = chosen_mode(given, MODES, optional="--help" in flags)
+    mode = chosen_mode(given, MODES, optional=bool({"--help", "--cfg"} & set(flags)))
+    if not mode and "--cfg" in flags and "--help" not in flags:
+        mode = "backtest"  # the mode whose keys the help lists, too
     if "--help" in flags or not mode:
         from engine import guide
 

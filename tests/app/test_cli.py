@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
@@ -230,6 +231,19 @@ def test_cfg_is_complete_and_can_be_given_back(tandem: Tandem) -> None:
     again = Backtest.of(config)
     assert again.risk == Risk(drawdown=0.3, breach={"drawdown": "flatten"}) and again.made().values["fast"] == 7
     assert "hydra:" in tandem(*words, "--cfg", "all").out
+
+
+def test_cfg_without_a_mode_is_of_a_backtest(tandem: Tandem) -> None:
+    assert tandem("--cfg", "job").out == tandem("mode=backtest", "--cfg", "job").out != ""
+    assert yaml.safe_load(tandem("strategy.fast=7", "--cfg", "job").out)["strategy"]["fast"] == 7
+    assert tandem("--help", "--cfg", "job").out == tandem("--help").out
+
+
+def test_help_shows_the_strategy_of_the_readme(tandem: Tandem, root: Path) -> None:
+    """A newcomer pastes the example of the help after the class of the README."""
+    shown = re.search(r"strategy=ideas.py:Breakout strategy\.(\w+)=", tandem("--help").out)
+    program = (root / "README.md").read_text().partition("# file: ideas.py\n")[2].partition("```")[0]
+    assert shown and f"    {shown[1]}: int = param(" in program
 
 
 def test_help_names_everything(tandem: Tandem) -> None:

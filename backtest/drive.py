@@ -23,8 +23,8 @@ from engine.kernel.records import Curve, Instrument, Order, Refusal
 
 ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run, "run_ticks": tick_loop.run_ticks}
 CURVE_POINTS = 1 << 20
-ROOM = 1 << 18  # orders between two drains
-IN_MEMORY = 1 << 26  # bytes of one output before it goes to a file
+ROOM = 1 << 21  # orders between two drains; what is not written takes no memory
+IN_MEMORY = 1 << 24  # bytes of one drained output before it goes to a file
 
 
 QUEUES = {"back": 0, "front": 1, "power": 2}

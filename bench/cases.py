@@ -14,6 +14,12 @@ QTY = 1.0
 BARS = 1_000_000
 INSTRUMENTS, DAYS = 500, 2_520
 LONG_DAYS, SKIP_DAYS, HELD = 252, 21, 50  # 12-1 momentum: return from 252 to 21 days ago, the best 50
+TICKS = 5_000_000
+TICK = 0.01
+FEED_NS, LATENCY_NS = 500_000, 1_000_000  # of market data; of orders and of reports, each way
+MOST, SKEW, HALF = 20.0, 0.25, 0.5  # largest inventory, ticks of skew for one unit of it, half spread in ticks
+MAKER, TAKER = -0.00001, 0.0002  # fees, shares of the value
+SECOND_NS = 1_000_000_000
 INVESTED = 0.95  # of the equity, valued at the close that decides; the rest is room for gaps, so no buy is cut
 
 
@@ -47,6 +53,8 @@ class Case:
     bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
+TICKS_FULL = "orders, fills, equity curve, risk checks, account, queue positions, order and report latency"
+HFT = "state of the account, queue positions, order and report latency"
 FULL = "orders, fills, equity curve, risk checks, account"
 VBT = "final value and trade count (curve and records on demand)"
 RAPTOR = "fills, equity curve, 48 metrics"
@@ -97,6 +105,30 @@ CASES = {
                 Peer("bt", "bt", "final value, positions; fills at the same close"),
             ),
             bounds={"orders": (6_704, 6_704), "final_equity": (961_388.8, 961_389.1)},
+        ),
+        Case(
+            "ticks-mm",
+            f"{TICKS:,} quotes and trades, quotes on both sides with inventory skew, renewed each second, queues, 1 ms",
+            TICKS,
+            ours=TICKS_FULL,
+            limit="fills and cash of one order a side, queue and latency",
+            peers=(
+                Peer("hftbacktest-roi", "hftbacktest", HFT, engine="roi"),
+                Peer("hftbacktest-hashmap", "hftbacktest", HFT, engine="hashmap"),
+            ),
+            bounds={"fills": (70_000, 90_000)},
+        ),
+        Case(
+            "ticks-mm-every",
+            f"{TICKS:,} quotes and trades, the same quotes, renewed at each event",
+            TICKS,
+            ours=TICKS_FULL,
+            limit="fills and cash of one order a side, queue and latency",
+            peers=(
+                Peer("hftbacktest-roi", "hftbacktest", HFT, engine="roi"),
+                Peer("hftbacktest-hashmap", "hftbacktest", HFT, engine="hashmap"),
+            ),
+            bounds={"fills": (380_000, 540_000)},
         ),
     )
 }

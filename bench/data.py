@@ -15,6 +15,7 @@ from bench import cases
 FOLDER = Path(__file__).parent / "data"
 SINGLE = FOLDER / "bars-single.parquet"
 PANEL = FOLDER / "bars-panel.parquet"
+QUOTES = FOLDER / "ticks.parquet"
 FIELDS = ("open", "high", "low", "close", "volume")
 MINUTE_NS = 60_000_000_000
 
@@ -65,6 +66,30 @@ def make() -> None:
         }
         columns = walk((cases.DAYS, cases.INSTRUMENTS), 0.02, 4)
         write(PANEL, {**panel, **{name: column.ravel() for name, column in columns.items()}})
+    if not QUOTES.exists():
+        write(QUOTES, ticks(cases.TICKS))
+
+
+def ticks(n: int) -> Columns:
+    """Top of the book and trades: four in five events are quotes, of which 15 % move the price by a tick; trades are
+    at the touch. `kind` 1 is a trade; a trade's row repeats the quote. The mean gap is 10 ms; prices in ticks."""
+    rng = np.random.default_rng(7)
+    gaps = np.maximum(1, rng.exponential(10e6, n).astype("i8"))
+    trade = rng.random(n) < 0.20
+    moved = ~trade & (rng.random(n) < 0.15)
+    trade[0], moved[0] = False, True
+    bid = 10_000 + np.cumsum(np.where(rng.random(n) < 0.5, 1, -1) * moved)
+    draw = rng.random(n)
+    rows = np.arange(n)
+    spread = (1 + (draw < 0.30) + (draw < 0.05))[np.maximum.accumulate(np.where(moved, rows, 0))]
+    on_bid = rng.random(n) < 0.5
+    volumes = rng.integers(1, 50, n), rng.integers(1, 50, n)
+    shown = [volume[np.maximum.accumulate(np.where(~trade & (moved | renewed), rows, 0))].astype("f8")
+             for volume, renewed in zip(volumes, (on_bid, ~on_bid), strict=True)]  # fmt: skip
+    side = np.where(rng.random(n) < 0.5, 1, -1) * trade
+    return {"ts": np.datetime64("2024-01-02T00:00:00", "ns").astype("i8") + np.cumsum(gaps), "kind": trade.astype("i8"),
+            "bid": bid, "ask": bid + spread, "bid_volume": shown[0], "ask_volume": shown[1], "side": side,
+            "volume": rng.integers(1, 11, n) * trade.astype("f8")}  # fmt: skip
 
 
 def load(path: Path, n: int = 0) -> Columns:

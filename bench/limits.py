@@ -175,7 +175,89 @@ def ranked(n: int) -> tuple[measure.Run, int]:
     return run, closes.size
 
 
-LIMITS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked}
+@nb.njit(nogil=True)
+def maker(ts, kind, bid, ask, bid_volume, ask_volume, side, volume, every, feed, delay, most, skew, half, fee, qty):
+    """One order a side: prices in ticks, 0 = none. A new pair of prices arrives `delay` + `feed` after its quote."""
+    prices, ahead, wanted = np.zeros(2, np.int64), np.zeros(2), np.zeros(2, np.int64)
+    held = cash = 0.0
+    fills = 0
+    due, wake = np.int64(9223372036854775807), np.int64(0)
+    for i in range(ts.size):
+        now = ts[i]
+        if now >= due:
+            due = np.int64(9223372036854775807)
+            if wanted[0] != prices[0]:
+                prices[0] = wanted[0] if wanted[0] < ask[i] else 0
+                ahead[0] = bid_volume[i] if prices[0] == bid[i] else (0.0 if prices[0] > bid[i] else 1e18)
+            if wanted[1] != prices[1]:
+                prices[1] = wanted[1] if wanted[1] > bid[i] else 0
+                ahead[1] = ask_volume[i] if prices[1] == ask[i] else (0.0 if prices[1] < ask[i] else 1e18)
+        for s in range(2):
+            if prices[s] == 0:
+                continue
+            hit = False
+            if kind[i] == 1:
+                price = ask[i] if side[i] > 0 else bid[i]
+                if (side[i] < 0) == (s == 0):
+                    if price == prices[s]:
+                        ahead[s] -= volume[i]
+                        hit = ahead[s] < 0.0
+                    else:
+                        hit = price < prices[s] if s == 0 else price > prices[s]
+            elif s == 0:
+                hit = ask[i] <= prices[0]
+                ahead[0] = min(ahead[0], bid_volume[i]) if bid[i] == prices[0] else ahead[0]
+                ahead[0] = 0.0 if bid[i] < prices[0] else ahead[0]
+            else:
+                hit = bid[i] >= prices[1]
+                ahead[1] = min(ahead[1], ask_volume[i]) if ask[i] == prices[1] else ahead[1]
+                ahead[1] = 0.0 if ask[i] > prices[1] else ahead[1]
+            if hit:
+                sign = 1.0 if s == 0 else -1.0
+                held += sign * qty
+                cash -= sign * qty * prices[s] * 0.01 + qty * prices[s] * 0.01 * fee
+                prices[s] = 0
+                fills += 1
+        if kind[i] == 0 and now + feed >= wake and due == 9223372036854775807:
+            if every > 0:
+                wake = ((now + feed) // every + 1) * every
+            fair = 0.5 * (bid[i] + ask[i]) - skew * held
+            wanted[0] = min(bid[i], np.int64(np.floor(fair - half))) if held < most else 0
+            wanted[1] = max(ask[i], np.int64(np.ceil(fair + half))) if held > -most else 0
+            if wanted[0] != prices[0] or wanted[1] != prices[1]:
+                due = now + feed + delay
+    last = ts.size - 1
+    return cash + held * 0.005 * (bid[last] + ask[last]), fills
+
+
+def making(every_ns: int) -> Any:
+    """ticks-mm over the first n events."""
+
+    def prepared(n: int) -> tuple[measure.Run, int]:
+        columns = data.load(data.QUOTES, n)
+        names = ("ts", "kind", "bid", "ask", "bid_volume", "ask_volume", "side", "volume")
+
+        def run() -> dict[str, Any]:
+            rules = (
+                every_ns,
+                cases.FEED_NS,
+                cases.LATENCY_NS,
+                cases.MOST,
+                cases.SKEW,
+                cases.HALF,
+                cases.MAKER,
+                cases.QTY,
+            )
+            worth, fills = maker(*(columns[name] for name in names), *rules)
+            return {"final_equity": cases.CASH + worth, "fills": fills}
+
+        return run, columns["ts"].size
+
+    return prepared
+
+
+LIMITS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
+          "ticks-mm": making(cases.SECOND_NS), "ticks-mm-every": making(0)}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

@@ -3,12 +3,15 @@
 Preparing is what the peers do outside their timed part too: read the data, compile it into a tape.
 """
 
+import math
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from bench import cases, data, measure
 from engine.kernel import codes
-from engine.kernel.events import Bar
+from engine.kernel.events import Bar, Quote
 from engine.kernel.indicators import Mean
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
@@ -39,6 +42,55 @@ class Crossing(Strategy):
                 ctx.target(self.qty if above else 0.0)
             self.above = above
             self.known = True
+
+
+class Maker(Strategy):
+    """Quotes on both sides of the middle, leaning against the inventory, renewed once in `every_ns`."""
+
+    every_ns: int = param(0, ge=0)
+    next: int
+
+    def on_quote(self, quote: Quote, ctx: Ctx) -> None:
+        """Where the peers have it: half a spread around the fair value, never inside the touch."""
+        if ctx.now < self.next:
+            return
+        if self.every_ns > 0:
+            self.next = (ctx.now // self.every_ns + 1) * self.every_ns
+        held = ctx.position
+        fair = 0.5 * (quote.bid + quote.ask) / cases.TICK - cases.SKEW * held
+        bid = min(math.floor(quote.bid / cases.TICK + 0.5), math.floor(fair - cases.HALF)) / 100.0
+        ask = max(math.floor(quote.ask / cases.TICK + 0.5), math.ceil(fair + cases.HALF)) / 100.0
+        ctx.quote(bid if held < cases.MOST else 0.0, ask if held > -cases.MOST else 0.0, cases.QTY)
+
+
+def ticks(every_ns: int) -> measure.Run:
+    """The maker on quotes and trades; the tape is made outside the timed part, as the peers' rows are."""
+    from backtest import prepare
+    from engine.config import Risk, VenueModel
+    from engine.store.instruments import InstrumentInfo
+    from engine.store.tape import Tape, blank, frozen
+
+    columns = data.load(data.QUOTES)
+    events, trade = blank(cases.TICKS), columns["kind"] == 1
+    events["ts"], events["recv"] = columns["ts"], columns["ts"] + cases.FEED_NS
+    events["kind"] = np.where(trade, codes.TRADE, codes.QUOTE)
+    at = np.where(columns["side"] > 0, columns["ask"], columns["bid"]) / 100.0
+    events["bid"] = np.where(trade, at, columns["bid"] / 100.0)  # a trade has its price there,
+    events["ask"] = np.where(trade, columns["volume"], columns["ask"] / 100.0)  # its volume there,
+    words = events.view(np.int64).reshape(-1, 8)
+    words[:, 5] = np.where(trade, columns["side"], columns["bid_volume"].view("i8"))  # and its side there
+    words[:, 6] = np.where(trade, 0, columns["ask_volume"].view("i8"))
+    tape = Tape(frozen(events), (InstrumentInfo("X", tick=cases.TICK),), "0" * 64, "ticks-mm")
+    late = VenueModel(order_ms=cases.LATENCY_NS / 1e6, report_ms=cases.LATENCY_NS / 1e6,
+                      maker_bps=cases.MAKER * 1e4, taker_bps=cases.TAKER * 1e4)  # fmt: skip
+    prepared = prepare(Maker(every_ns=every_ns), tape, cash=cases.CASH, risk=Risk(self_match=False), venue=late)
+
+    def run() -> dict[str, Any]:
+        raw = prepared.run().raw
+        fills = (raw["reports"]["code"] == codes.FILL).sum()
+        return {"final_equity": raw["curve"]["equity"][-1], "orders": len(raw["orders"]), "fills": fills}
+
+    return run
 
 
 def run_case(strategy: Any, path: Any, **options: Any) -> measure.Run:
@@ -73,7 +125,8 @@ def ranked() -> measure.Run:
     return run_case(chosen, data.PANEL, lot=1e-6)
 
 
-OURS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked}
+OURS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
+        "ticks-mm": lambda: ticks(cases.SECOND_NS), "ticks-mm-every": lambda: ticks(0)}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

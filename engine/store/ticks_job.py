@@ -57,6 +57,7 @@ class Line:
     source: int
     gate: Gate
     last: int | None = None
+    stored: int = 0  # the latest `recv` that was stored
     price: float = 1.0
     rows: int = 0
     parts: int = 0
@@ -162,15 +163,22 @@ class TickJob:
         good = part.filter(~mask)
         if not breaks:
             return good
-        # An empty snapshot: it clears the book and adds nothing. It arrives with the update that was lost.
+        # An empty snapshot: it clears the book and adds nothing. It arrives with the update that was lost, between
+        # the good rows around it.
+        recv, kept = part["recv"].to_numpy(), np.flatnonzero(~bad)
+        times = []
+        for at in breaks:
+            place = int(np.searchsorted(kept, at))
+            before = int(recv[kept[place - 1]]) if place else line.stored
+            time = max(int(recv[at]), before)
+            times.append(min(time, int(recv[kept[place]])) if place < len(kept) else time)
         clear = part[breaks].with_columns(
-            price=pl.lit(line.price), volume=pl.lit(0.0), side=pl.lit(1, pl.Int64), last=pl.lit(1, pl.Int64),
-            snapshot=pl.lit(1, pl.Int64)).select(part.columns)  # fmt: skip
+            recv=pl.Series(times, dtype=pl.Int64), price=pl.lit(line.price), volume=pl.lit(0.0),
+            side=pl.lit(1, pl.Int64), last=pl.lit(1, pl.Int64), snapshot=pl.lit(1, pl.Int64))  # fmt: skip
+        clear = clear.with_columns(ts=pl.min_horizontal("ts", "recv")).select(part.columns)
         self.note("books emptied where an update was lost", len(breaks))
-        joined = pl.concat([good, clear], how="vertical_relaxed").sort("seq", maintain_order=True)
-        floor = line.last if line.rows == 0 or not line.pending else int(line.pending[-1]["recv"][-1])
-        recv = np.maximum.accumulate(np.maximum(joined["recv"].to_numpy(), floor if good.height == 0 and floor else 0))
-        return joined.with_columns(recv=pl.Series(recv))
+        line.last = max(times[-1], line.last or times[-1])
+        return pl.concat([good, clear], how="vertical_relaxed").sort("seq", maintain_order=True)
 
     def _store(self, line: Line, part: "pl.DataFrame") -> None:
         for column in PRICES[line.kind]:
@@ -184,6 +192,7 @@ class TickJob:
             self.note("quotes locked", int((both["bid"] == both["ask"]).sum()))
         if line.kind == "depth":
             line.price = float(part["price"][-1])
+        line.stored = max(line.stored, int(part["recv"][-1]))
         line.rows += part.height
         line.waiting += part.height
         line.pending.append(part.select(*TIMES, *KINDS[line.kind].fields))

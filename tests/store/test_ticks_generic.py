@@ -216,6 +216,24 @@ def test_a_lost_book_is_empty_until_the_next_snapshot(places: Path) -> None:
     assert "no valid book since row 4" in aside["reason"][2]
 
 
+@pytest.mark.parametrize("block", [30, 1 << 20])
+@pytest.mark.parametrize(("column", "value"), [("recv", 0), ("recv", T0 + 1), ("ts", None), ("volume", -1.0)])
+def test_an_emptied_book_keeps_the_order_of_time(
+    places: Path, monkeypatch: pytest.MonkeyPatch, block: int, column: str, value: Any
+) -> None:
+    later = depth().with_columns(ts=pl.col("ts") + 10)
+    frame = pl.concat([depth(), later]).with_columns(recv=pl.col("ts") + 2)
+    path = places / "d.csv"
+    bad(column, 3, value, frame).write_csv(path)
+    monkeypatch.setattr("engine.store.blocks.BLOCK", block)
+    import_ticks("x", path, kind="depth", instrument="X", on_error="quarantine")
+    events = open_tape("x").events
+    assert bool((np.diff(events["recv"]) >= 0).all() and (events["ts"] <= events["recv"]).all())
+    emptied = (events["code"] == codes.SNAPSHOT) & (events["traded"] == 0)
+    assert np.flatnonzero(emptied).tolist() == [3]
+    assert len(events) == 3 + 1 + 6
+
+
 def test_a_book_needs_a_snapshot(places: Path) -> None:
     with pytest.raises(ValidationError, match=r"row 1 .X.: missing snapshot"):
         import_ticks("x", depth()[2:], kind="depth", instrument="X")

@@ -117,6 +117,10 @@ def test_books_of_binance_never_cross(places: Path, files: list[str], groups: in
     import_ticks("ws", paths, vendor="binance_ws", recv_shift="auto")
     events = open_tape("ws").events
     assert crossed(events) == (groups, wrong)
+    # The best of each rebuilt book is one that the other stream quoted; spot quotes and books are told apart in time.
+    quoted = set(events[events["kind"] == codes.QUOTE][["bid", "ask"]].tolist())
+    best = [(max(bids), min(asks)) in quoted for row, bids, asks in books(events) if row[0] == codes.DEPTH]
+    assert sum(best) >= len(best) - ("spot" in files[0]) * 3
     assert int((events["recv"] - events["ts"]).min()) == 0
     assert (events["source"] == 0).all()
 

@@ -123,29 +123,39 @@ def decimal_ns(text: "pl.Series", unit: str) -> "pl.Series":
     return nanos
 
 
-def to_ns(series: "pl.Series", table: Table, where: str) -> "pl.Series":
-    """Times of any form as ns UTC (Int64); what cannot be read is null. Raises DataError if nothing can be."""
+def to_ns(series: "pl.Series", table: Table, where: str, known: dict[str, str]) -> "pl.Series":
+    """Times of any form as ns UTC (Int64); what cannot be read is null. Raises DataError if nothing can be.
+
+    `known`: the units found in earlier pieces, by column; it grows.
+    """
     import polars as pl
 
     if series.dtype.is_temporal():
         local, _ = frames.local_times(series, where)
         return frames.zoned(local, table.timezone).to_physical()
     text = series.cast(pl.String)
-    first = next((value.strip() for value in text if value and value.strip()), "")
-    epoch = first.replace(".", "", 1).isdigit() and len(first.split(".")[0]) >= 9
-    if table.time_format is None and (table.unit != "auto" or epoch):
-        return decimal_ns(text, table.unit if table.unit != "auto" else _unit(first))
+    if table.unit != "auto":
+        return decimal_ns(text, table.unit)
+    if table.time_format is None and series.name not in known:
+        number = text.str.extract(r"^\s*(\d{9,})(?:\.\d*)?\s*$", 1).drop_nulls()
+        if len(number):
+            known[series.name] = _unit(number[0])
+    if series.name in known:
+        return decimal_ns(text, known[series.name])
+    if text.is_null().all() or (text.str.strip_chars() == "").all():
+        return text.str.to_integer(strict=False)
     local, _ = frames.local_times(text, where, table.time_format, lenient=True)
     return frames.zoned(local, table.timezone).to_physical()
 
 
 def _unit(number: str) -> str:
-    digits = len(number.split(".")[0])
+    digits = len(number)
     return "s" if digits <= 11 else "ms" if digits <= 14 else "us" if digits <= 17 else "ns"
 
 
-def convert(frame: "pl.DataFrame", table: Table, where: str, row: int) -> "pl.DataFrame":
-    """Our columns from theirs. Raises DataError for a column that is not there."""
+def convert(frame: "pl.DataFrame", table: Table, where: str, row: int,
+            known: dict[str, str] | None = None) -> "pl.DataFrame":  # fmt: skip
+    """Our columns from theirs; `known`: see `to_ns`. Raises DataError for a column that is not there."""
     import polars as pl
 
     for ours, theirs in table.columns.items():
@@ -160,7 +170,8 @@ def convert(frame: "pl.DataFrame", table: Table, where: str, row: int) -> "pl.Da
     recv = get("recv")
     if ts is None and recv is None:
         raise DataError(f"{where}: no time; map it with columns={{'ts': ...}}.")
-    moments = [None if one is None else to_ns(one, table, where) for one in (ts, recv)]
+    units = {} if known is None else known
+    moments = [None if one is None else to_ns(one, table, where, units) for one in (ts, recv)]
     name = get("instrument")
     found: dict[str, Any] = {
         "instrument": pl.Series([None], dtype=pl.String).new_from_index(0, frame.height) if name is None
@@ -239,9 +250,11 @@ def rows_of(source: Any, table: Table, named: str | None, header: Sequence[str] 
     """A source as rows of one kind. `named`: the instrument the caller gave to it."""
     import polars as pl
 
+    units: dict[str, str] = {}
+
     def parts() -> "Iterator[tuple[str, pl.DataFrame]]":
         for label, row, frame in pieces(source, header, separator, skip_rows):
-            found = convert(frame, table, label, row)
+            found = convert(frame, table, label, row, units)
             if named is not None:
                 found = found.with_columns(instrument=pl.lit(named))
             yield label, found

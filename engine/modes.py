@@ -199,7 +199,7 @@ def _import_ticks(settings: Import, paths: list[Path]) -> Path:
 
 def run_import(settings: Import, dump: Dump) -> int:
     """Import bars as a dataset."""
-    from engine.store.importer import import_bars
+    from engine.store.importer import import_bars, summary
     from engine.store.opening import read_table
 
     if not settings.sources or not settings.name:
@@ -219,7 +219,7 @@ def run_import(settings: Import, dump: Dump) -> int:
         where = import_bars(paths, settings.name, settings.root, actions=actions, source=", ".join(settings.sources),
                             **given)  # fmt: skip
     shown = where.relative_to(Path.cwd()) if where.is_relative_to(Path.cwd()) else where
-    print(f"Imported {shown}\nRun      tandem mode=backtest data={settings.name}")
+    print(f"Imported {shown}\n{summary(where)}\nRun      tandem mode=backtest data={settings.name}")
     return 0
 
 

@@ -22,11 +22,13 @@ Times = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions of a calendar in time order: `days` (whole days since 1970), `opens` and `closes` (ns UTC)."""
+    """Sessions of a calendar in time order: `days` (whole days since 1970), `opens` and `closes` (ns UTC); `zone`:
+    the time zone in which the market keeps its hours."""
 
     days: Times
     opens: Times
     closes: Times
+    zone: str = "UTC"
 
     @property
     def length_ns(self) -> int:
@@ -65,7 +67,7 @@ def sessions(calendar: str, first_day: int, last_day: int) -> Sessions:
     inside = (days >= first_day) & (days <= last_day)
     opens = found.opens.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
     closes = found.closes.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
-    return Sessions(days[inside], opens[inside], closes[inside])
+    return Sessions(days[inside], opens[inside], closes[inside], str(found.tz))
 
 
 def check_zone(timezone: str) -> None:
@@ -125,6 +127,30 @@ def gaps(ts: Times, calendar: str, step_ns: int, max_gap_ns: int | None) -> list
         found += [(int(i) + 1, f"gap: {jump[i] / 1e9:g} s since the bar before, inside a session")
                   for i in np.flatnonzero(same & (jump > max_gap_ns))]  # fmt: skip
     return sorted(found)
+
+
+def gap_cure(ts: Times, calendar: str) -> str:
+    """What to do about the gaps between these times: most often it is the calendar that is wrong, not the bars."""
+    if calendar == "24/7":
+        days = (ts - 1) // DAY_NS
+        span = np.arange(days[0], days[-1] + 1)
+        saturdays = span[(span + 3) % 7 == 5]  # 1970-01-01 was a Thursday
+        if len(saturdays) and not np.isin(saturdays, days).any():
+            return ("No bar lies on a Saturday, but the calendar is 24/7, which never closes: name the market's own, "
+                    "such as instruments.calendar=XNYS (shares in New York) or 24/5 (currencies), "
+                    "which knows weekends and holidays.")  # fmt: skip
+    return ("A gap has no row that could be set aside: complete the source, name a calendar that is closed then "
+            f"(instruments.calendar, now {calendar}), or import with on_error='keep', which notes gaps in dataset.json "
+            "and goes on.")  # fmt: skip
+
+
+def outside(ts: Times, calendar: str) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """Which bars, by their sorted closes in ns UTC, do not close within a session (after its open, up to its close)."""
+    if calendar == "24/7" or len(ts) == 0:
+        return np.zeros(len(ts), bool)
+    known = span_of(ts, calendar)
+    at = np.minimum(np.searchsorted(known.closes, ts, side="left"), len(known.closes) - 1)
+    return np.asarray((ts <= known.opens[at]) | (ts > known.closes[at]))
 
 
 def action_time(when: object, calendar: str) -> int:

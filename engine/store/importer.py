@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from engine.errors import ConfigError, DataError
 from engine.store import adjust as corporate
 from engine.store import calendars, frames, reading
@@ -86,6 +88,38 @@ def import_bars(sources: Any, name: str, root: str | Path | None = None, *,
                 job.finish(line)
         close(job, {"source": source, "settings": settings})
     return target
+
+
+def summary(where: Path) -> str:
+    """What a dataset holds, in lines for a person: instruments, rows, span, how times were read, rows set aside."""
+    from engine.store.dataset import read_manifest
+
+    manifest, infos = read_manifest(where)
+    rows = manifest["rows"]
+    names = ", ".join(info.name for info in infos[:8]) + (", …" if len(infos) > 8 else "")
+    lines = [
+        (
+            "Rows",
+            f"{sum(rows.values()) if isinstance(rows, dict) else rows:,} of {_many(len(infos), 'instrument')}: {names}",
+        )
+    ]
+    if "first" in manifest:
+        first, last = (np.datetime64(manifest[end] // 10**9, "s") for end in ("first", "last"))
+        lines.append(("Span", f"{first} to {last}".replace("T", " ") + " UTC, closes of bars"))
+    zones, markets = (", ".join(sorted({getattr(i, key) for i in infos})) for key in ("timezone", "calendar"))
+    lines.append(("Times", f"time zone {zones}, calendar {markets}"))
+    aside = where / "quarantine.parquet"
+    count = manifest.get("quarantined", 0)
+    lines.append(("Aside", f"{_many(count, 'row')}, with the reasons in {aside.name}" if count else "no row"))
+    problems = manifest.get("problems", {}).get("count", 0)
+    if problems:
+        lines.append(("Noted", f"{_many(problems, 'problem')}, in dataset.json"))
+    lines += [("Warning", text) for text in manifest.get("warnings", ())]
+    return "\n".join(f"{word:<8} {text}" for word, text in lines)
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _sorted(pieces: Any, style: str | None, files: list[str]) -> "list[pl.DataFrame]":

@@ -33,6 +33,7 @@ class Line:
     number: int
     info: InstrumentInfo
     last: int | None = None
+    first: int | None = None
     rows: int = 0
     parts: int = 0
     sorted: bool = True
@@ -64,6 +65,8 @@ class Job:
     lines: dict[str, Line] = field(default_factory=dict)
     findings: validate.Findings = field(default_factory=validate.Findings)
     aside: "list[pl.DataFrame]" = field(default_factory=list)
+    naive: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     # -- one piece of a source ---------------------------------------------------------------------------------
 
@@ -118,6 +121,7 @@ class Job:
         where = self.files[part["file"][0]]
         local, dates = frames.local_times(part["ts"], where, self.time_format, lenient=True)
         zone = getattr(local.dtype, "time_zone", None)
+        self.naive |= zone is None
         if self.days is None:
             wall = local.drop_nulls().to_physical()
             step = frames.steps(np.sort(wall.to_numpy()))
@@ -171,8 +175,39 @@ class Job:
             return
         ts = pl.scan_parquet(self.root / folder(line.name) / "part-*.parquet", hive_partitioning=False).select("ts")
         times = ts.collect()["ts"].to_physical().to_numpy()
-        for at, text in calendars.gaps(times, line.info.calendar, self.interval_ns or 0, self.max_gap_ns):
-            self.findings.add(self.name, at + 1, line.name, text)
+        line.first, line.last = int(times[0]), int(times[-1])
+        found = calendars.gaps(times, line.info.calendar, self.interval_ns or 0, self.max_gap_ns)
+        cure = calendars.gap_cure(times, line.info.calendar) if found else ""
+        for at, text in found:
+            self.findings.add(self.name, at + 1, line.name, text, cure)
+        if not self.days:
+            self._outside(line, times)
+
+    def _outside(self, line: Line, times: "np.ndarray[Any, Any]") -> None:
+        """Bars outside the sessions: a problem if another time zone explains them, else a warning."""
+        import polars as pl
+
+        calendar = line.info.calendar
+        lost = calendars.outside(times, calendar)
+        count = int(lost.sum())
+        if not count:
+            return
+        text = f"{count} of {len(times)} bars lie outside the sessions of {calendar}"
+        known = calendars.span_of(times, calendar)
+        zone = known.zone
+        if self.naive and zone != self.timezone:
+            local = pl.Series(times).cast(pl.Datetime("ns", "UTC")).dt.convert_time_zone(self.timezone)
+            there = frames.zoned(local.dt.replace_time_zone(None), zone).to_physical().drop_nulls().to_numpy()
+            fewer = int(calendars.outside(there, calendar).sum())
+            if 2 * fewer < count:
+                at = int(np.argmax(lost))
+                self.findings.add(self.name, at + 1, line.name, f"session: {text}, beginning with this one", (
+                    f"Times without a zone were read as {self.timezone}, in which {count} bars lie outside the "
+                    f"sessions, and {fewer} would in that of {calendar}: give timezone={zone}."))  # fmt: skip
+                return
+        at_open = int(np.isin(times[lost], known.opens).sum())
+        hint = f"; {at_open} of them close as it opens: if times are the start of a bar, give label=start"
+        self.warnings.append(f"{line.name}: {text}{hint if 2 * at_open >= count else ''}")
 
     def _describe(self, line: Line, frame: "pl.DataFrame") -> InstrumentInfo:
         tick = ADJUSTED_TICK if line.adjusted else frames.infer_tick(frame.select(frames.FIELDS[:4]).to_numpy())
@@ -257,4 +292,5 @@ def close(job: Job, about: dict[str, Any]) -> None:
     found = {"count": job.findings.count, "kinds": job.findings.kinds, "first": job.findings.lines[:100]}
     write_manifest(job.root, [line.info for line in lines], {
         "name": job.name, "interval_ns": job.interval_ns, "rows": sum(line.rows for line in lines), "problems": found,
-        **about})  # fmt: skip
+        "first": min(line.first or 0 for line in lines), "last": max(line.last or 0 for line in lines),
+        "quarantined": sum(frame.height for frame in job.aside), "warnings": job.warnings, **about})  # fmt: skip

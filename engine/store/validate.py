@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHOWN, KEPT = 10, 1000
 SLACK = 1e-9  # relative; adjusted prices carry float noise
 Column = np.ndarray[Any, Any]
+ROWS_CURE = "Correct the source, or import with on_error='quarantine' (bad rows are set aside) or 'keep'."
 PRICES = ("open", "high", "low", "close")
 
 
@@ -50,10 +51,13 @@ class Findings:
     count: int = 0
     lines: list[str] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
+    cures: dict[str, int] = field(default_factory=dict)
 
-    def add(self, file: str, row: int, instrument: str, reason: str) -> None:
-        """Note one problem."""
+    def add(self, file: str, row: int, instrument: str, reason: str, cure: str = "") -> None:
+        """Note one problem. `cure`: what to do about a problem of the whole, which no row can be set aside for."""
         self.count += 1
+        if cure:
+            self.cures[cure] = self.cures.get(cure, 0) + 1
         kind = reason.split(":")[0]
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if len(self.lines) < KEPT:
@@ -64,9 +68,12 @@ class Findings:
         if self.count:
             shown = "\n  ".join(self.lines[:SHOWN])
             more = f"\n  … and {self.count - SHOWN} more" if self.count > SHOWN else ""
+            cures = list(self.cures)
+            if self.count > sum(self.cures.values()):
+                cures.append(ROWS_CURE)
             raise ValidationError(
                 f"{name}: {self.count} problem{'s' if self.count > 1 else ''}, nothing was imported.\n  {shown}{more}\n"
-                "Correct the source, or import with on_error='quarantine' (bad rows are set aside) or 'keep'.",
+                + "\n".join(cures),
                 self.lines,
             )
 

@@ -11,6 +11,7 @@ import pytest
 
 from engine.errors import ConfigError, DataError, ValidationError
 from engine.store import InstrumentInfo, import_bars, open_tape, synthetic_frame
+from engine.store.importer import summary
 from engine.store.instruments import from_json, override, to_json
 
 T = "2020-01-01T00:0{}:00"
@@ -85,6 +86,75 @@ def test_gaps_are_reported_and_nothing_is_removed(places: Path) -> None:
     import_bars(frame, "x", instruments={"calendar": "XNYS"}, on_error="quarantine")
     assert len(open_tape("x")) == 4
     assert json.loads((places / "data/x/dataset.json").read_text())["problems"]["count"] == 1
+
+
+def days_of(wanted: list[date], **changes: Any) -> pl.DataFrame:
+    """A daily bar for each date."""
+    price = [1.0] * len(wanted)
+    return pl.DataFrame({"date": wanted, "open": price, "high": price, "low": price, "close": price, **changes})
+
+
+def test_weekends_under_24_7_ask_for_a_calendar(places: Path) -> None:
+    """Not for quarantine, which has no row to set aside; that the named cure works is part of it."""
+    frame = days_of([date(2024, 3, d) for d in (1, 4, 5, 6, 7, 8, 11)])
+    with pytest.raises(ValidationError, match=r"2024-03-02(.*\n)+No bar lies .*instruments\.calendar=XNYS") as caught:
+        import_bars({"X": frame}, "x")
+    assert "quarantine" not in str(caught.value)
+    import_bars({"X": frame}, "x", instruments={"calendar": "XNYS"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "calendar"), [((1, 2, 3, 5, 6), "24/7"), ((4, 5, 7, 8), "24/7"), ((4, 5, 7, 8), "XNYS")]
+)
+def test_a_gap_of_the_data_is_no_matter_of_weekends(places: Path, wanted: tuple[int, ...], calendar: str) -> None:
+    frame = days_of([date(2024, 3, d) for d in wanted])
+    meta = {"calendar": calendar}
+    with pytest.raises(ValidationError, match=f"no row that could be set aside.*now {calendar}.*'keep'") as caught:
+        import_bars({"X": frame}, "x", instruments=meta)
+    assert "quarantine" not in str(caught.value) and "Saturday" not in str(caught.value)
+    import_bars({"X": frame}, "x", instruments=meta, on_error="keep")
+
+
+def test_bad_rows_beside_gaps_have_both_cures(places: Path) -> None:
+    frame = days_of([date(2024, 3, d) for d in (1, 4, 5, 6)], volume=[1.0, -1.0, 1.0, 1.0])
+    with pytest.raises(ValidationError, match=r"No bar lies on a Saturday.*\n.*on_error='quarantine'"):
+        import_bars({"X": frame}, "x")
+
+
+def test_bars_outside_the_sessions_show_the_wrong_time_zone(places: Path) -> None:
+    """New York's hours read as UTC: 60 of the 78 five-minute bars close before or at 14:30 UTC, the open in winter."""
+    times = pl.datetime_range(datetime(2024, 1, 2, 9, 35), datetime(2024, 1, 2, 16), "5m", eager=True)
+    frame = days_of([date(2024, 1, 2)] * len(times)).drop("date").with_columns(ts=times)
+    meta = {"calendar": "XNYS"}
+    about = r"row 1 .*60 of 78 bars lie outside the sessions of XNYS(.*\n)+.* 0 would .*timezone=America/New_York"
+    with pytest.raises(ValidationError, match=about) as caught:
+        import_bars({"X": frame}, "x", instruments=meta)
+    assert "quarantine" not in str(caught.value) and "1 problem," in str(caught.value)
+    where = import_bars({"X": frame}, "x", instruments=meta, timezone="America/New_York")
+    assert "Warning" not in summary(where)
+
+
+@pytest.mark.parametrize(("hour", "text"), [(8, "12 of 24 bars lie outside the sessions of XNYS"), (9, "label=start")])
+def test_bars_before_the_open_are_a_warning(places: Path, hour: int, text: str) -> None:
+    """Trading before the open is no error, and no other time zone would explain it."""
+    start = datetime(2024, 1, 2, 8, 35) if hour == 8 else datetime(2024, 1, 2, 9, 30)
+    times = pl.datetime_range(start, interval="5m", end=start.replace(hour=hour + 2, minute=30), eager=True)
+    frame = days_of([date(2024, 1, 2)] * len(times)).drop("date").with_columns(ts=times)
+    where = import_bars({"X": frame}, "x", instruments={"calendar": "XNYS"}, timezone="America/New_York")
+    assert "Warning  X: " in summary(where) and text in summary(where)
+    assert ("label=start" in summary(where)) == (hour == 9)
+
+
+def test_the_summary_of_an_import(places: Path) -> None:
+    frame = days_of([date(2024, 3, d) for d in (4, 5, 6)], volume=[1.0, 2.0, -1.0])
+    where = import_bars({"X": frame, "Y": frame}, "x", instruments={"calendar": "XNYS"}, on_error="quarantine")
+    assert summary(where).splitlines() == [
+        "Rows     4 of 2 instruments: X, Y",
+        "Span     2024-03-04 21:00:00 to 2024-03-05 21:00:00 UTC, closes of bars",
+        "Times    time zone UTC, calendar XNYS",
+        "Aside    2 rows, with the reasons in quarantine.parquet",
+        "Noted    2 problems, in dataset.json",
+    ]
 
 
 def test_a_date_without_session(places: Path) -> None:

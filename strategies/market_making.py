@@ -24,7 +24,7 @@ def glft(gamma: float, sigma: float, k: float, a: float) -> tuple[float, float]:
 
     >>> half, skew = glft(0.1, 0.3, 1.5, 0.9)
     >>> round(half, 4), round(skew, 4)
-    (0.7136, 0.1365)
+    (0.6938, 0.0968)
     """
     skew = sigma * math.sqrt(gamma / (2.0 * k * a) * (1.0 + gamma / k) ** (1.0 + k / gamma))
     return math.log(1.0 + gamma / k) / gamma + 0.5 * skew, skew

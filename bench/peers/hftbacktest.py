@@ -139,7 +139,7 @@ def making(rule: Any, engine: str, n: int) -> tuple[measure.Run, int]:
     rows = rows[: convert(*(columns[name] for name in names), cases.FEED_NS, rows)].copy()
 
     def run() -> dict[str, Any]:
-        asset = (
+        instrument = (
             BacktestAsset()
             .data(rows)
             .linear_asset(1.0)
@@ -152,9 +152,9 @@ def making(rule: Any, engine: str, n: int) -> tuple[measure.Run, int]:
             .risk_adverse_queue_model()
         )
         if engine == "roi":
-            hbt = ROIVectorMarketDepthBacktest([asset.roi_lb(50.0).roi_ub(150.0)])
+            hbt = ROIVectorMarketDepthBacktest([instrument.roi_lb(50.0).roi_ub(150.0)])
         else:
-            hbt = HashMapMarketDepthBacktest([asset])
+            hbt = HashMapMarketDepthBacktest([instrument])
         rule(hbt)
         state = hbt.state_values(0)
         middle = 0.5 * (hbt.depth(0).best_bid + hbt.depth(0).best_ask)

@@ -73,6 +73,9 @@ class Strategy(Record):
     `universe = True` makes one instance for all instruments, with `PerInstrument` state and `on_slice`, instead of
     one instance for each instrument. `validate` may check parameters against each other. `library` names a shared
     library, beside the file of the class, that brings the handlers (`engine.kernel.header` writes its header).
+
+    What a handler finds in `ctx`, the account, the quote and the verbs, is in help(engine.kernel.signals.Ctx); what may
+    be nested as state is in help(engine.kernel.indicators). README.md has a table of both.
     """
 
     universe: ClassVar[bool] = False

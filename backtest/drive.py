@@ -21,7 +21,11 @@ from engine.kernel.events import Event
 from engine.kernel.machine import Machine
 from engine.kernel.records import Curve, Instrument, Order, Refusal
 
-ENTRIES: dict[str, Callable[[int], None]] = {"run": loop.run, "run_ticks": tick_loop.run_ticks}
+# Two programs, so that who never trades on ticks never compiles their loop. `PROGRAMS[has_ticks(events)]`.
+PROGRAMS: tuple[tuple[str, dict[str, Callable[[int], None]]], ...] = (
+    ("backtest", {"run": loop.run}),
+    ("ticks", {"run": tick_loop.run_ticks}),
+)
 CURVE_POINTS = 1 << 20
 ROOM = 1 << 21  # orders between two drains; what is not written takes no memory
 IN_MEMORY = 1 << 24  # bytes of one drained output before it goes to a file
@@ -32,13 +36,13 @@ QUEUES = {"back": 0, "front": 1, "power": 2}
 
 def program(ticks: bool = False) -> Callable[[int], None]:
     """The compiled loop, for bars or for ticks."""
-    address = build.program("backtest", ENTRIES).addresses["run_ticks" if ticks else "run"]
+    address = build.program(*PROGRAMS[ticks]).addresses["run"]
     return ctypes.CFUNCTYPE(None, ctypes.c_int64)(address)
 
 
 def uncompiled(ticks: bool) -> Callable[[int], None]:
     """The same loop in plain Python."""
-    return ENTRIES["run_ticks" if ticks else "run"]
+    return PROGRAMS[ticks][1]["run"]
 
 
 def has_ticks(events: "np.ndarray[Any, Any]") -> bool:

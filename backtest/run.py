@@ -17,7 +17,7 @@ import numpy as np
 
 from backtest.drive import (
     CURVE_POINTS,
-    ENTRIES,
+    PROGRAMS,
     Drive,
     Outputs,
     SimulatedVenue,
@@ -251,7 +251,7 @@ class Prepared:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What ran: the images and the hash of the settings."""
-        kernel = build.program_digest("backtest", ENTRIES) if self.compiled else "uncompiled"
+        kernel = build.program_digest(*PROGRAMS[has_ticks(self.tape.events)]) if self.compiled else "uncompiled"
         return {"kernel": kernel, "strategies": [i.digest if i else "uncompiled" for i in self.images],
                 "config": config_hash(self.config), "platform": image.platform_words()[:6]}  # fmt: skip
 

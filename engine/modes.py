@@ -225,11 +225,12 @@ def run_import(settings: Import, dump: Dump) -> int:
 
 def run_compile(settings: Compile, dump: Dump) -> int:
     """Compile the backtest program and strategies that have no image yet, and name all images."""
-    from backtest.drive import ENTRIES
+    from backtest.drive import PROGRAMS
     from engine.kernel import build
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
-    print(f"{'backtest':<24} {build.program('backtest', ENTRIES).digest}", flush=True)
+    for name, entries in PROGRAMS:
+        print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
     for name, strategy in found.items():
         print(f"{name:<24} {build.handlers(strategy).digest}", flush=True)
     return 0

@@ -364,6 +364,7 @@ def test_compile(tandem: Tandem) -> None:
     said = tandem("mode=compile", "strategies=[momentum,ideas.py:Breakout]")
     assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == [
         "backtest",
+        "ticks",
         "momentum",
         "ideas.py:Breakout",
     ]

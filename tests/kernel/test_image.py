@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from backtest import backtest, prepare
-from backtest.drive import ENTRIES
+from backtest.drive import PROGRAMS
 from engine.errors import ConfigError, ImageError
 from engine.kernel import build, image
 from strategies import Momentum
@@ -178,7 +178,7 @@ def test_a_process_that_may_not_compile(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ImageError, match=r"strategy S is not compiled.*may not compile.*first"):
         build.handlers(strategy(tmp_path, BODY.format(f"1.0 + {hash(tmp_path.name) % 1000}")))
     with pytest.raises(ImageError, match=r"program other is not compiled"):
-        build.program("other", ENTRIES)
+        build.program("other", PROGRAMS[0][1])
 
 
 def test_two_processes_compile_at_once(tmp_path: Path) -> None:

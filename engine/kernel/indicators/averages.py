@@ -4,6 +4,8 @@ import math
 
 from engine.kernel.indicators.base import Floats, Indicator, Windowed, check
 
+NO_SIGN = (1 << 31) - 1  # of a cursor: compiled code need not ask whether the index counts from the end
+
 
 class Mean(Windowed):
     """Simple moving average: the mean of the last `length` samples; nan before there are as many. O(1).
@@ -36,7 +38,7 @@ class Mean(Windowed):
             return self.latest
         if length != self.length or length < 1:
             self.restart(length)
-        slot = self.cursor
+        slot = self.cursor & NO_SIGN
         old = self.window[slot]  # 0 until the window is full
         change = x - old
         part = x - change

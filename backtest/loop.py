@@ -26,7 +26,7 @@ from engine.kernel.records import (
 )
 from engine.kernel.resolve import resolve
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, dispatch, step
+from engine.kernel.step import close_slice, dispatch, step, step_any
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
 LATEST = (1 << 63) - 1
@@ -43,18 +43,12 @@ def copy_line(to: int, start: int) -> None:
         there.words[i] = here.words[i]
 
 
-@cold
-def hear(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """The kernel takes what is not a bar: a call, so that the path of bars stays short."""
-    step(k, ctx, ev)
-
-
 def deliver(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, first: int) -> None:
     """Orders to the venue, reports to the kernel, until nothing is left to say."""
     taken = first
     for left in range(ROUNDS, -1, -1):
         while taken < lp.reports_n:
-            hear(k, ctx, event_at(lp.reports + taken * ROW))
+            step_any(k, ctx, event_at(lp.reports + taken * ROW))
             taken += 1
         if k.orders_out == 0 or left == 0:
             break
@@ -153,7 +147,7 @@ def meet_action(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, ev: Event) -> None:
             first = lp.reports_n
             split(lp, v, ev)
         absorb_action(v, ev)
-    hear(k, ctx, ev)
+    step_any(k, ctx, ev)
     if lp.reports_n != first:
         deliver(lp, k, ctx, v, first)
 

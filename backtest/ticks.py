@@ -5,7 +5,7 @@ The venue sees a market event at its `ts`, the kernel at its `recv` (and `feed_n
 At the same moment: market events at the venue, then orders arrive, then reports reach the kernel, then market events.
 """
 
-from backtest.loop import LATEST, ROW, copy_line, flush_refusals, hear, sample, start
+from backtest.loop import LATEST, ROW, copy_line, flush_refusals, sample, start
 from backtest.matching import split
 from backtest.quotes import arrive, market_event
 from backtest.records import Loop, Venue, loop_at, venue_at
@@ -15,7 +15,7 @@ from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
 from engine.kernel.records import Kernel, kernel_at, order_at, outbox
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, step
+from engine.kernel.step import close_slice, step_any, step_tick
 
 AHEAD = 32 * EVENT_BYTES  # between a prefetch and its use
 
@@ -103,7 +103,7 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
         if next_due > now or (at >= end and not lp.final):
             break
         if lp.taken < lp.reports_n and event_at(lp.reports + lp.taken * ROW).recv < arrival(lp, v, last):
-            hear(k, ctx, event_at(lp.reports + lp.taken * ROW))
+            step_any(k, ctx, event_at(lp.reports + lp.taken * ROW))
             lp.taken += 1
             if k.attention:
                 send_out(lp, k)
@@ -161,7 +161,7 @@ def run_ticks(address: int) -> None:
         begin = at
         while True:
             prefetch(tape + at + AHEAD)
-            step(k, ctx, ev)
+            step_tick(k, ctx, ev)
             at += EVENT_BYTES
             if at >= end:
                 break

@@ -220,21 +220,40 @@ def step_other(k: Kernel, ctx: Ctx, ev: Event) -> None:
 
 @hot
 def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """One event. A halted kernel does nothing more."""
-    ts, i, kind = ev.recv, ev.instrument, ev.kind
+    """One event, with a short path for one more bar. A halted kernel does nothing more."""
+    ts, i = ev.recv, ev.instrument
     plain = i < k.instruments and k.ts <= ts < k.next_day and k.halt == codes.RUNNING
-    if plain and kind == codes.BAR:
+    if plain and ev.kind == codes.BAR:
         k.seq += 1
         k.ts = ts
         apply_mark(k, markets(k, i), ts, ev.close)
         dispatch(k, ctx, ev, codes.BAR, i, -1)
-    elif plain and (kind == codes.QUOTE or kind == codes.TRADE):
+    else:
+        step_other(k, ctx, ev)
+    if k.signals | k.breach:
+        settle(k)
+
+
+@hot
+def step_tick(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """The same, with a short path for one more quote or trade."""
+    ts, i, kind = ev.recv, ev.instrument, ev.kind
+    plain = i < k.instruments and k.ts <= ts < k.next_day and k.halt == codes.RUNNING
+    if plain and (kind == codes.QUOTE or kind == codes.TRADE):
         k.seq += 1
         k.ts = ts
         absorb_tick(k, markets(k, i), ev)
         dispatch(k, ctx, ev, kind, i, -1)
     else:
         step_other(k, ctx, ev)
+    if k.signals | k.breach:
+        settle(k)
+
+
+@cold
+def step_any(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """The same without a short path, as a call: for reports and actions, which are rare."""
+    step_other(k, ctx, ev)
     if k.signals | k.breach:
         settle(k)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from backtest import loop
+from backtest import loop, queues
 from backtest import ticks as tick_loop
 from backtest.records import Loop, Venue, VenueBook, VenueMarket, VenueOrder
 from engine.config import VenueModel
@@ -31,7 +31,7 @@ ROOM = 1 << 21  # orders between two drains; what is not written takes no memory
 IN_MEMORY = 1 << 24  # bytes of one drained output before it goes to a file
 
 
-QUEUES = {"back": 0, "front": 1, "power": 2}
+QUEUES = {"back": 0, "front": queues.FRONT, "power": queues.POWER}
 
 
 def program(ticks: bool = False) -> Callable[[int], None]:
@@ -137,6 +137,7 @@ class Drive:
         lp = self.loop
         lp.stop = lp.length = len(self.events) if until is None else min(until, len(self.events))
         lp.final = int(whole or lp.length == len(self.events))
+        lp.closing = int(not whole and lp.stop == len(self.events))
         if whole and self.ticks:  # the venue is ahead of the kernel by the latency of the feed
             lp.length = len(self.events)
         while True:

@@ -31,8 +31,8 @@ def join_queue(v: Venue, o: VenueOrder) -> None:
 def cancels_ahead(v: Venue, ahead: float, gone: float, behind: float) -> float:
     """How much of the volume that was cancelled stood ahead of us.
 
-    Power model: the front's share is front^n / (front^n + back^n); n = 1 is proportional. Source: the probability
-    queue models of the queue-position literature (e.g. Moallemi & Yuan 2017, "A model for queue position valuation").
+    Power model: the front's share is front^n / (front^n + back^n); n = 1 is proportional. Source: Rigtorp 2013,
+    "Estimating order queue position".
     """
     if v.queue == FRONT:
         return gone

@@ -121,6 +121,7 @@ class Loop(Record):
     venue_index: I8  # place of the next event for the venue, whose clock is its own, bytes
     arrived: I8  # orders that have reached the venue
     taken: I8  # reports that have reached the kernel
+    closing: I8  # 1 = at the end of the tape, what is under way shall arrive
     closed: I8  # 1 = what was under way at the end of the tape has arrived
     scratch: I8  # an event whose arrival is delayed
     final: I8  # 1 = no event follows after `length`

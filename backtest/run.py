@@ -80,6 +80,7 @@ def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments
         raise ConfigError(f"on_fault must be raise or continue, got {on_fault!r}.")
     risk, venue = _with(Risk() if risk is None else risk, VenueModel() if venue is None else venue, short)
     tape = open_tape(data, instruments, start, end, **(open_options or {}))
+    refuse_depth_alone(tape)
     return Prepared(given, tape, float(cash), risk, venue, compiled, sizes, on_fault, name)
 
 
@@ -102,6 +103,16 @@ def _with(risk: Risk, venue: VenueModel, short: dict[str, Any]) -> tuple[Risk, V
                 f"Unknown setting {key!r}; there are instruments, start, end, cash, {', '.join([*first, *second])}."
             )
     return Risk(**first), VenueModel(**second)
+
+
+def refuse_depth_alone(tape: Any) -> None:
+    """Depth is on the tape, but no order meets it yet; ConfigError where there is nothing else to trade on."""
+    kinds = set(np.unique(tape.events["kind"][:4096]).tolist())
+    if codes.DEPTH in kinds and not kinds & {codes.QUOTE, codes.BAR}:
+        raise ConfigError(
+            f"{tape.name} holds depth but no quotes among its first events, and orders meet quotes and trades only: "
+            "import its quotes too (top of the book), or make bars of its trades with fold_tape."
+        )
 
 
 def instrument_rows(tape: Any, risk: Risk, venue: VenueModel) -> "np.ndarray[Any, Any]":
@@ -277,12 +288,15 @@ class Prepared:
                     s, python_handlers(type(self.strategies[s]), lambda *what, s=s: caught[s].append(what))
                 )
         again.function = uncompiled(again.ticks)
-        again.advance(until, whole=True)
+        if at < len(self.tape.events):
+            again.advance(until, whole=True)
+        else:
+            again.advance()  # after the last event, at a report that was still under way
         return [self.told(s, _fault(drive, s), at, caught[s]) for s in fresh]
 
     def told(self, faulty: int, code: int, at: int, caught: list[Caught]) -> StrategyFault:
         """One fault as an exception, which the original one caused."""
-        strategy, first = self.strategies[faulty], self.tape.events[at]
+        strategy, first = self.strategies[faulty], self.tape.events[min(at, len(self.tape.events) - 1)]
         error, state, event = caught[0] if caught else (None, {}, {})
         name = f", {self.tape.instruments[event['instrument']].name}" if "instrument" in event else ""
         when = str(np.datetime64(int(first["ts"]), "ns")).rstrip("0").rstrip(".")

@@ -112,6 +112,16 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
             lp.arrived += 1
 
 
+@cold
+def judge(lp: Loop, k: Kernel, faults: int, begin: int) -> None:
+    """Whether a halt or a fault ends the drive; `begin` is the place of the moment on the tape."""
+    if k.halt != codes.RUNNING:
+        lp.status = codes.HALTED
+    elif k.faulted != faults and lp.stop_on_fault:
+        lp.status = codes.FAULTED
+        lp.fault_index = begin // EVENT_BYTES
+
+
 @hot
 def reaching(lp: Loop, v: Venue, at: int) -> Event:
     """The event of the tape as it reaches the kernel."""
@@ -156,6 +166,8 @@ def run_ticks(address: int) -> None:
         if next_due <= recv:
             catch_up(lp, k, ctx, v, recv, LATEST)
             full, reports, next_due = not room(lp, k, v), lp.reports_n, due(lp, v, LATEST)
+            if k.faulted != faults or k.halt != codes.RUNNING:
+                k.attention = 1  # at a report: told at the end of this moment
         if lp.venue_index >= venue_end and not lp.final:
             break  # what the venue will have seen by now is still to come
         begin = at
@@ -173,16 +185,13 @@ def run_ticks(address: int) -> None:
         if k.attention:
             send_out(lp, k)
             full, next_due = not room(lp, k, v), due(lp, v, LATEST)
-            if k.halt != codes.RUNNING:
-                lp.status = codes.HALTED
-            elif k.faulted != faults and lp.stop_on_fault:
-                lp.status = codes.FAULTED
-                lp.fault_index = begin // EVENT_BYTES
+            judge(lp, k, faults, begin)
         if sample(lp, k):
             full = True
         if lp.status:
             break
-    if at >= end and lp.final and lp.status == 0 and not lp.closed:
+    if at >= end and lp.closing and lp.status == 0 and not lp.closed:
         lp.closed = 1
-        catch_up(lp, k, ctx, v, LATEST - 1, lp.orders_n)  # what is under way at the end of the tape arrives
+        catch_up(lp, k, ctx, v, LATEST - 1, lp.orders_n)
+        judge(lp, k, faults, at)
     lp.index = at // EVENT_BYTES

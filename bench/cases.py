@@ -59,6 +59,11 @@ FULL = "orders, fills, equity curve, risk checks, account"
 VBT = "final value and trade count (curve and records on demand)"
 RAPTOR = "fills, equity curve, 48 metrics"
 
+MAKERS = (
+    Peer("hftbacktest-roi", "hftbacktest", HFT, engine="roi"),
+    Peer("hftbacktest-hashmap", "hftbacktest", HFT, engine="hashmap"),
+)
+
 CASES = {
     case.name: case
     for case in (
@@ -112,10 +117,7 @@ CASES = {
             TICKS,
             ours=TICKS_FULL,
             limit="fills and cash of one order a side, queue and latency",
-            peers=(
-                Peer("hftbacktest-roi", "hftbacktest", HFT, engine="roi"),
-                Peer("hftbacktest-hashmap", "hftbacktest", HFT, engine="hashmap"),
-            ),
+            peers=MAKERS,
             bounds={"fills": (70_000, 90_000)},
         ),
         Case(
@@ -124,10 +126,7 @@ CASES = {
             TICKS,
             ours=TICKS_FULL,
             limit="fills and cash of one order a side, queue and latency",
-            peers=(
-                Peer("hftbacktest-roi", "hftbacktest", HFT, engine="roi"),
-                Peer("hftbacktest-hashmap", "hftbacktest", HFT, engine="hashmap"),
-            ),
+            peers=MAKERS,
             bounds={"fills": (380_000, 540_000)},
         ),
     )

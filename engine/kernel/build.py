@@ -55,7 +55,11 @@ def program(name: str, entries: dict[str, Any]) -> image.Image:
     if found is not None:
         return found
     _refuse_if_forbidden(f"The program {name}")
-    print(f"tandem: compiling the {name} program once for this machine, about 20 s ...", file=sys.stderr, flush=True)
+    print(
+        f"tandem: compiling the {name} program once for this machine, about half a minute ...",
+        file=sys.stderr,
+        flush=True,
+    )
     from engine.kernel import compile as act
     from engine.kernel import compile_types as kinds
 

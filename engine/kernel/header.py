@@ -2,7 +2,7 @@
 
 A strategy is `void on_bar(State *, const Bar *, Ctx *)` and its like, in a shared library that `Strategy.library`
 names. The header declares every record that takes part, checks their sizes and offsets while it compiles, and brings
-the verbs of `ctx` as inline functions that do what engine/kernel/signals.py does, step for step.
+most verbs of `ctx` (see verbs.py) as inline functions that do what engine/kernel/signals.py does, step for step.
 
 `tandem_abi` in the library says which layouts it was built for; the engine refuses another.
 """

@@ -1,4 +1,6 @@
-"""The verbs of ctx in C: what signals.py does, step for step, for strategies in other languages.
+"""The verbs of ctx in C: what signals.py and wishes.py do, step for step, for strategies in other languages.
+
+Not here yet: quote, and what ctx says of the touch (bid, ask, ...); the Market record has the fields.
 
 The test of the C ABI holds both to the same orders, byte for byte; whoever changes one changes the other.
 """

@@ -249,19 +249,26 @@ def test_laws(seed: int, model: VenueModel) -> None:
 
 
 def test_no_fill_is_better_than_the_market_or_larger_than_what_traded_or_was_shown() -> None:
+    """Each fill of a maker: at its own price, at a trade there or through it, or at a quote that came to it."""
     events = random_ticks(9, 6000)
     result = prepare(MarketMaking(qty=3.0), events, cash=1e6, order_ms=0.4, report_ms=0.4).run()
-    reports = result.raw["reports"]
+    reports, orders = result.raw["reports"], result.raw["orders"]
     fills = reports[reports["code"] == codes.FILL]
     assert len(fills) > 200
+    asked = {int(o): set(orders["price"][orders["id"] == o].round(9).tolist()) for o in np.unique(fills["order_id"])}
+    assert all(round(float(f["price"]), 9) in asked[int(f["order_id"])] for f in fills)
     rows = events.events
     for ts in np.unique(fills["ts"]):
-        now = fills[fills["ts"] == ts]
         here = rows[rows["ts"] == ts]
-        traded = here["traded"][here["kind"] == codes.TRADE].sum()
-        quotes = here[here["kind"] == codes.QUOTE]
-        shown = quotes["bid_volume"].sum() + quotes["ask_volume"].sum()
-        assert np.abs(now["qty"]).sum() <= traded + shown
+        trades, quotes = here[here["kind"] == codes.TRADE], here[here["kind"] == codes.QUOTE]
+        for side, other in ((1, "ask"), (-1, "bid")):
+            ours = fills[(fills["ts"] == ts) & (np.sign(fills["qty"]) == side)]
+            if len(ours) == 0:
+                continue
+            limit = (ours["price"] * side).max() + 1e-9  # the most that any of them paid
+            met = trades["traded"][(trades["price"] * side <= limit) & (trades["side"] != side)].sum()
+            came = (quotes[other] > 0.0) & (quotes[other] * side <= limit)
+            assert np.abs(ours["qty"]).sum() <= met + quotes[f"{other}_volume"][came].sum()
 
 
 def test_glft_leans_and_widens_with_volatility() -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bench.__main__ import Measured
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-HEADER = "| engine | version | seconds | rate (bars or ticks/s) | ours over it | cold s | peak RSS MB | outcome | includes |"
+HEADER = "| engine | version | seconds | rate (1/s) | ours over it | cold s | peak RSS MB | outcome | includes |"
 RULE = "|---|---|---:|---:|---:|---:|---:|---|---|"
 PREFACE = """# Measured speeds
 

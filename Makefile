@@ -2,7 +2,7 @@
 # `make PYTHON=/path/to/python3` chooses the interpreter by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backtest test slow check format peers bench ui clean
+.PHONY: help setup backtest test slow check format protos peers bench ui clean
 
 export PIP_ROOT_USER_ACTION = ignore
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -49,6 +49,9 @@ check: setup  ## ruff, mypy, the floors, the house rules
 format: setup  ## lay the source out as `make check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+protos: setup  ## Python of the wire, from protos
+	$(BIN)/python protos/generate.py
 
 peers: setup  ## one environment per peer under bench/.venvs
 	$(BIN)/python -m bench.peers

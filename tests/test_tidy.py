@@ -60,9 +60,9 @@ ABOUT_IMAGES = {
 
 @cache
 def files(*folders: str) -> list[Path]:
-    """Python files below folders or files of the repository; environments and data are not source."""
+    """Python files below folders or files of the repository; environments, data and generated code are no source."""
     found = (p for f in folders for p in ([ROOT / f] if f.endswith(".py") else (ROOT / f).rglob("*.py")))
-    return sorted(p for p in found if p.exists() and not {".venvs", "data", "__pycache__"} & set(p.parts))
+    return sorted(p for p in found if p.exists() and not {".venvs", "data", "wire", "__pycache__"} & set(p.parts))
 
 
 @cache
@@ -316,6 +316,9 @@ def test_strategies_see_the_kernel_only() -> None:
 DOORS = {
     "numba": ("engine/kernel/compile.py", "engine/kernel/compile_types.py"),
     "mlflow": ("engine/tracking.py",),
+    "hiredis": ("engine/live/redis_wire.py",),
+    "nats": ("engine/live/nats_bus.py",),
+    "grpc": ("engine/live/grpc_venue.py", "engine/live/grpc_service.py"),
 }
 
 

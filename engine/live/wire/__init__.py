@@ -1,0 +1,1 @@
+"""Generated from protos/tandem/v1 by protos/generate.py; a test compares."""

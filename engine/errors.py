@@ -3,11 +3,13 @@
     TandemError
     ├── ConfigError         a setting is unknown, of the wrong type or out of range
     ├── DataError           a dataset, a file or a tape is missing, damaged or not what it claims
-    │   └── ValidationError rows that break a rule, each with file, row and reason
+    │   ├── ValidationError rows that break a rule, each with file, row and reason
+    │   └── JournalError    a journal is damaged, has a gap, or belongs to another session
     ├── StrategyError       a strategy cannot be compiled or registered as it is written
     ├── StrategyFault       a handler failed at an event; carries the Python traceback and the state
     ├── ImageError          a compiled image is missing, stale or does not load
     ├── KernelHalted        the kernel stopped itself, with a code
+    ├── VenueError          a venue cannot be reached; it says nothing about any order
     └── TrackingError       the experiment tracker refused or is unreachable
 
 Messages say what, where and what to do. `TandemError` itself is never raised.
@@ -34,6 +36,10 @@ class ValidationError(DataError):
         self.problems = problems or []
 
 
+class JournalError(DataError):
+    """A journal is damaged, has a gap, or belongs to another session."""
+
+
 class StrategyError(TandemError):
     """A strategy cannot be compiled or registered as it is written."""
 
@@ -57,6 +63,10 @@ class KernelHalted(TandemError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+class VenueError(TandemError):
+    """A venue cannot be reached; it says nothing about any order."""
 
 
 class TrackingError(TandemError):

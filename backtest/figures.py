@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-PERCENT, NUMBER, MONEY, COUNT, DAYS = "percent", "number", "money", "count", "days"
+PERCENT, NUMBER, MONEY, COUNT, DAYS, BPS, SECONDS = "percent", "number", "money", "count", "days", "bps", "seconds"
 
 # key, label, unit, group
 FIGURES: tuple[tuple[str, str, str, str], ...] = (
@@ -58,16 +58,46 @@ FIGURES: tuple[tuple[str, str, str, str], ...] = (
     ("periods_per_year", "Periods per year", COUNT, "Activity"),
     ("days", "Calendar days", DAYS, "Activity"),
 )
-LABELS = {key: label for key, label, _, _ in FIGURES}
-UNITS = {key: unit for key, _, unit, _ in FIGURES}
+# What a run on quotes and trades has besides, and puts first: `quality.quality_metrics`.
+TICK_FIGURES: tuple[tuple[str, str, str, str], ...] = (
+    ("net_pnl", "Net profit", MONEY, "Execution"),
+    ("spread_pnl", "Profit from spread", MONEY, "Execution"),
+    ("inventory_pnl", "Profit from inventory", MONEY, "Execution"),
+    ("carry_pnl", "Funding and dividends", MONEY, "Execution"),
+    ("spread_captured", "Spread captured", BPS, "Execution"),
+    ("markout_1s", "Mark-out after 1 s", BPS, "Execution"),
+    ("markout_5s", "Mark-out after 5 s", BPS, "Execution"),
+    ("markout_30s", "Mark-out after 30 s", BPS, "Execution"),
+    ("adverse_selection", "Adverse selection, 5 s", BPS, "Execution"),
+    ("maker_share", "Maker share of volume", PERCENT, "Execution"),
+    ("fill_ratio", "Fill ratio", PERCENT, "Execution"),
+    ("quote_trade_ratio", "Instructions per fill", NUMBER, "Execution"),
+    ("queue_ahead", "Volume ahead at joining", NUMBER, "Execution"),
+    ("queue_seconds", "Time in the queue", SECONDS, "Execution"),
+    ("average_inventory", "Average inventory", MONEY, "Execution"),
+    ("max_inventory", "Largest inventory", MONEY, "Execution"),
+)
+ALL = (*TICK_FIGURES, *FIGURES)
+LABELS = {key: label for key, label, _, _ in ALL}
+UNITS = {key: unit for key, _, unit, _ in ALL}
 LEADING = {
     "total_return": "Total return", "annual_return": "CAGR", "sharpe": "Sharpe", "max_drawdown": "Max drawdown",
     "trades": "Trades", "win_rate": "Win rate", "profit_factor": "Profit factor", "exposure": "In market",
+}  # fmt: skip
+LEADING_TICKS = {
+    "net_pnl": "Net profit", "spread_pnl": "From spread", "inventory_pnl": "From inventory", "fees": "Fees",
+    "markout_5s": "Mark-out 5 s", "fills": "Fills", "fill_ratio": "Fill ratio", "max_inventory": "Largest inventory",
 }  # fmt: skip
 COMPACT = (
     ("total_return", "sharpe"), ("benchmark_return", "sortino"), ("annual_return", "calmar"),
     ("volatility", "max_drawdown"), ("alpha", "max_drawdown_days"), ("beta", "exposure"), ("trades", "turnover"),
     ("win_rate", "fees"), ("profit_factor", "refusals"), ("expectancy", "start_equity"), ("sqn", "end_equity"),
+)  # fmt: skip
+COMPACT_TICKS = (
+    ("net_pnl", "spread_captured"), ("spread_pnl", "markout_1s"), ("inventory_pnl", "markout_5s"),
+    ("carry_pnl", "markout_30s"), ("fees", "adverse_selection"), ("total_return", "fills"),
+    ("max_drawdown", "fill_ratio"), ("sharpe", "quote_trade_ratio"), ("average_inventory", "maker_share"),
+    ("max_inventory", "queue_ahead"), ("end_equity", "queue_seconds"),
 )  # fmt: skip
 
 
@@ -76,6 +106,8 @@ def number(value: float, unit: str = NUMBER) -> str:
 
     >>> number(0.1234, PERCENT), number(1234.5, MONEY), number(float("nan")), number(12.0, COUNT), number(0.00123)
     ('12.34 %', '1,234.50', '–', '12', '0.0012')
+    >>> number(0.25, BPS), number(0.5, DAYS), number(90.0, SECONDS)
+    ('0.25 bps', '12.00 h', '1.50 min')
     """
     if not math.isfinite(value):
         return "–"
@@ -83,9 +115,16 @@ def number(value: float, unit: str = NUMBER) -> str:
         return f"{number(value * 100)} %"
     if unit == COUNT:
         return f"{value:,.0f}"
+    if unit == BPS:
+        return f"{number(value)} bps"
+    if unit == DAYS and value < 1:
+        return number(value * 86_400, SECONDS)
     if unit == DAYS:
         return f"{value:,.0f} days" if value >= 10 else f"{value:,.2f} days"
-    if unit == NUMBER and 0 < abs(value) < 0.01:
+    if unit == SECONDS:
+        scale, word = next((s, w) for s, w in ((3600, "h"), (60, "min"), (1, "s")) if value >= s or s == 1)
+        return f"{number(value / scale)} {word}"
+    if 0 < abs(value) < 0.01:
         return np.format_float_positional(value, precision=2, fractional=False, trim="-")
     return f"{value:,.2f}"
 
@@ -95,9 +134,14 @@ def figure(metrics: Mapping[str, float], key: str) -> str:
     return number(metrics.get(key, math.nan), UNITS[key])
 
 
+def compact(metrics: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
+    """The figures of the compact table, two on a line: those that fit the run."""
+    return COMPACT_TICKS if "net_pnl" in metrics else COMPACT
+
+
 def table(metrics: Mapping[str, float]) -> str:
     """The compact table for a terminal: two figures on a line."""
-    rows = [(LABELS[a], figure(metrics, a), LABELS[b], figure(metrics, b)) for a, b in COMPACT]
+    rows = [(LABELS[a], figure(metrics, a), LABELS[b], figure(metrics, b)) for a, b in compact(metrics)]
     wide = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         f"{a:<{wide[0]}}  {b:>{wide[1]}}    {c:<{wide[2]}}  {d:>{wide[3]}}" for a, b, c, d in rows
@@ -154,7 +198,7 @@ def label_of(config: Mapping[str, Any], names: list[str]) -> str:
 
 def note(metrics: Mapping[str, float], label: str, data: str, span: tuple[str, str]) -> str:
     """The figures in Markdown, for the tracker's description of a run."""
-    cells = [f"{name} | {figure(metrics, key)}" for key, name, _, _ in FIGURES]
+    cells = [f"{name} | {figure(metrics, key)}" for key, name in LABELS.items() if key in metrics]
     half = -(-len(cells) // 2)
     lines = [f"| {left} | {right} |" for left, right in zip(cells[:half], [*cells[half:], " | "], strict=False)]
     head = ["| figure | value | figure | value |", "|---|---:|---|---:|"]

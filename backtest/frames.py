@@ -10,6 +10,7 @@ import numpy as np
 
 from backtest.history import History
 from backtest.metrics import underwater
+from backtest.quality import HORIZONS, Executions
 from backtest.trades import Actions, Fills, Trades, split_factors
 from engine.kernel import codes
 
@@ -65,15 +66,27 @@ def orders(rows: Any, reports: Any, instruments: Sequence[str], strategies: Sequ
     })  # fmt: skip
 
 
-def fills(rows: Fills, instruments: Sequence[str], strategies: Sequence[str], lot: Any) -> "pl.DataFrame":
-    """Each (partial) execution of our orders; `qty` in units, positive."""
+def fills(rows: Fills, instruments: Sequence[str], strategies: Sequence[str], lot: Any,
+          done: Executions | None = None) -> "pl.DataFrame":  # fmt: skip
+    """Each (partial) execution of our orders; `qty` in units, positive. On quotes and trades with what it met and won:
+    `mark`, `spread` and mark-outs in price, `ahead` in units, `rested` in seconds (see `quality`)."""
     import polars as pl
 
+    more: dict[str, Any] = {}
+    if done is not None:
+        more = {
+            "maker": done.maker,
+            "mark": done.mark,
+            "spread": done.spread,
+            "ahead": done.ahead,
+            "rested": done.rested,
+            **{f"markout_{h:g}s": m for h, m in zip(HORIZONS, done.markouts, strict=True)},
+        }
     return pl.DataFrame({
         "time": _time(rows.ts), "instrument": _words(instruments, rows.instrument),
         "strategy": _words(strategies, rows.strategy), "side": _coded("side", np.sign(rows.lots)),
         "qty": np.abs(rows.lots) * lot[rows.instrument], "price": rows.price, "fee": rows.fee,
-        "order_id": rows.order_id,
+        "order_id": rows.order_id, **more,
     })  # fmt: skip
 
 

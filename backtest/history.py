@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from backtest.look import KERNEL, look, questions
 from backtest.metrics import NAN, Floats, Ints
 from backtest.trades import NO_ACTIONS, Actions, adjusted_cash, split_factors
 from engine.kernel import codes
@@ -56,6 +57,29 @@ def scan(events: Events, instruments: int, grid: Ints) -> History:
         last[instrument] = close
     actions = Actions(*(np.concatenate(columns) for columns in zip(*found, strict=True))) if found else NO_ACTIONS
     return History(grid, first, last, _carried(closes[:-1]), actions)
+
+
+def rows_of(events: Events, *kinds: int) -> Ints:
+    """The places of the events of some kinds."""
+    parts = [np.flatnonzero(np.isin(events["kind"][at : at + CHUNK], kinds)) + at
+             for at in range(0, len(events), CHUNK)]  # fmt: skip
+    return np.concatenate(parts) if parts else np.empty(0, "i8")
+
+
+def scan_ticks(events: Events, instruments: int, grid: Ints, shift: int, until: int) -> History:
+    """The same for a tape of quotes and trades: a close is the mark that the kernel knew, `shift` ns after `recv`."""
+    rows = rows_of(events, codes.SPLIT, codes.DIVIDEND)
+    rows = rows[events["recv"][rows] + shift <= until]
+    acts = events["instrument"][rows].astype("i8")
+    asked = questions(np.repeat(grid, instruments), np.tile(np.arange(instruments), len(grid)))
+    known = events["recv"][rows].astype("i8") + shift
+    before = questions(known, acts)
+    found = look(events, instruments, np.concatenate((asked, before)), clock=KERNEL, shift=shift, until=until)
+    closes, mark = np.split(found.moments["mark"], [len(asked)])
+    amount, split = events["amount"][rows].astype("f8"), events["kind"][rows] == codes.SPLIT
+    ratio, cash = np.where(split, amount, 1.0), np.where(split, 0.0, amount)
+    actions = Actions(known, acts, ratio, cash, mark * ratio) if len(rows) else NO_ACTIONS
+    return History(grid, found.first, found.last, closes.reshape(len(grid), instruments), actions)
 
 
 def _actions(chunk: Events, bars: NDArray[np.bool_], acts: Ints, last: Floats) -> Actions:
@@ -120,7 +144,8 @@ def decimate(values: Floats, points: int) -> Ints:
 
 
 def price_line(events: Events, instrument: int, actions: Actions, points: int) -> tuple[Ints, Floats]:
-    """Times and closes of one instrument to draw: at most about `points`, lows and highs kept, splits adjusted."""
+    """Times and closes of the bars of one instrument to draw: at most about `points`, lows and highs kept, splits
+    adjusted."""
     share = max(64, 4 * points * CHUNK // max(len(events), 1))
     times, closes = [], []
     for begin in range(0, len(events), CHUNK):

@@ -42,7 +42,8 @@ def _finite(values: Floats, least: int) -> bool:
     return len(values) >= least and bool(np.isfinite(values).all())
 
 
-def _ratio(top: float, bottom: float) -> float:
+def ratio(top: float, bottom: float) -> float:
+    """top / bottom; nan where there is none."""
     return top / bottom if bottom != 0 and np.isfinite(bottom) else NAN
 
 
@@ -142,7 +143,7 @@ def sharpe(returns: Floats, per_year: float) -> float:
     >>> round(sharpe(np.array([0.01, -0.01, 0.02, 0.0]), 252), 4)
     6.1482
     """
-    return _ratio(float(returns.mean()) * per_year**0.5, _spread(returns)) if _finite(returns, 2) else NAN
+    return ratio(float(returns.mean()) * per_year**0.5, _spread(returns)) if _finite(returns, 2) else NAN
 
 
 def sortino(returns: Floats, per_year: float) -> float:
@@ -157,7 +158,7 @@ def sortino(returns: Floats, per_year: float) -> float:
     if not _finite(returns, 2):
         return NAN
     downside = float(np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2)))
-    return _ratio(float(returns.mean()) * per_year**0.5, downside)
+    return ratio(float(returns.mean()) * per_year**0.5, downside)
 
 
 def calmar(annual: float, worst: float) -> float:
@@ -166,7 +167,7 @@ def calmar(annual: float, worst: float) -> float:
     >>> calmar(0.12, -0.24)
     0.5
     """
-    return _ratio(annual, abs(worst))
+    return ratio(annual, abs(worst))
 
 
 def underwater(equity: Floats, start_equity: float) -> Floats:
@@ -216,7 +217,7 @@ def turnover(traded: float, average_equity: float) -> float:
     >>> turnover(500.0, 100.0)
     5.0
     """
-    return _ratio(traded, average_equity) if average_equity > 0 else NAN
+    return ratio(traded, average_equity) if average_equity > 0 else NAN
 
 
 def value_at_risk(returns: Floats, tail: float = 0.05) -> float:
@@ -245,7 +246,7 @@ def tail_ratio(returns: Floats) -> float:
     >>> round(tail_ratio(np.array([-0.02, -0.01, 0.0, 0.01, 0.04])), 4)
     1.8889
     """
-    return abs(_ratio(value_at_risk(returns, 0.95), value_at_risk(returns, 0.05)))
+    return abs(ratio(value_at_risk(returns, 0.95), value_at_risk(returns, 0.05)))
 
 
 def skew(returns: Floats) -> float:
@@ -323,7 +324,7 @@ def curve_metrics(ts: Ints, equity: Floats, gross: Floats, start_equity: float, 
         "sortino": sortino(returns, per_year), "calmar": calmar(annual, falls.worst),
         "max_drawdown": falls.worst, "max_drawdown_days": falls.longest_days, "average_drawdown": falls.average,
         "exposure": exposure(gross), "average_leverage": turnover(mean_gross, mean_equity),
-        "turnover": turned, "turnover_annual": _ratio(turned, years),
+        "turnover": turned, "turnover_annual": ratio(turned, years),
         "skew": skew(returns), "kurtosis": kurtosis(returns), "tail_ratio": tail_ratio(returns),
         "value_at_risk": value_at_risk(returns), "expected_shortfall": expected_shortfall(returns),
         "best_period": float(returns.max()) if _finite(returns, 1) else NAN,

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest import frames
+from backtest.drive import has_ticks
 from backtest.figures import LABELS, flat, label_of, note, strategies_of, table
-from backtest.history import History, buy_and_hold, scan
+from backtest.history import History, buy_and_hold, scan, scan_ticks
 from backtest.metrics import Floats, Ints, Periods, curve_metrics, period_ends, periodic
+from backtest.quality import Executions, Profit, executions, profit, quality_metrics
 from backtest.trades import Fills, Trades, round_trips, trade_metrics, whole_lots
 from engine.errors import DataError
 from engine.kernel import codes
@@ -79,6 +81,26 @@ class Result:
         return Fills(*(np.ascontiguousarray(column) for column in columns))
 
     @cached_property
+    def ticks(self) -> bool:
+        """Whether the run was on quotes and trades, which have figures and charts of their own."""
+        return has_ticks(self.tape.events)
+
+    @property
+    def feed_ns(self) -> int:
+        """What the run's latency model added to the arrival of market events."""
+        return round(float(self.config.get("venue", {}).get("feed_ms", 0.0)) * 1e6)
+
+    @cached_property
+    def executions(self) -> Executions:
+        """What each fill of a run on quotes and trades met and won."""
+        return executions(self)
+
+    @cached_property
+    def profit(self) -> Profit:
+        """The profit of a run on quotes and trades by its causes: spread, inventory, funding, fees."""
+        return profit(self)
+
+    @cached_property
     def periods(self) -> Periods:
         """Periodic returns: daily when the curve is intraday, else one for each row."""
         return periodic(self.curve[0], self.curve[1], self.start_equity)
@@ -89,7 +111,10 @@ class Result:
         ts = self.curve[0]
         ends = period_ends(ts)[0]
         fine = np.linspace(0, len(ts) - 1, GRID).astype("i8") if len(ts) and len(self.lot) <= 50 else ends
-        return scan(self.tape.events, len(self.lot), np.unique(ts[np.concatenate((ends, fine))]))
+        grid = np.unique(ts[np.concatenate((ends, fine))])
+        if self.ticks:
+            return scan_ticks(self.tape.events, len(self.lot), grid, self.feed_ns, int(ts[-1]) if len(ts) else 0)
+        return scan(self.tape.events, len(self.lot), grid)
 
     @cached_property
     def hold(self) -> Floats:
@@ -118,7 +143,8 @@ class Result:
         found |= trade_metrics(self.trips, float(fills.fee.sum()))
         counts = {"fills": fills.ts, "orders": self.raw["orders"], "refusals": self.raw["refusals"]}
         found |= {key: float(len(rows)) for key, rows in counts.items()}
-        return {key: found[key] for key in LABELS}  # in the order in which people read them
+        found |= quality_metrics(self) if self.ticks else {}
+        return {key: found[key] for key in LABELS if key in found}  # in the order in which people read them
 
     # Frames.
 
@@ -130,7 +156,8 @@ class Result:
     @cached_property
     def fills(self) -> "pl.DataFrame":
         """Executions of our orders, in units."""
-        return frames.fills(self.fill_columns, self.instruments, self.strategies, self.lot)
+        done = self.executions if self.ticks else None
+        return frames.fills(self.fill_columns, self.instruments, self.strategies, self.lot, done)
 
     @cached_property
     def trades(self) -> "pl.DataFrame":

@@ -226,11 +226,13 @@ def run_import(settings: Import, dump: Dump) -> int:
 def run_compile(settings: Compile, dump: Dump) -> int:
     """Compile the backtest program and strategies that have no image yet, and name all images."""
     from backtest.drive import PROGRAMS
+    from backtest.look import look_image
     from engine.kernel import build
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
     for name, entries in PROGRAMS:
         print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
+    print(f"{'look':<24} {look_image().digest}", flush=True)
     for name, strategy in found.items():
         print(f"{name:<24} {build.handlers(strategy).digest}", flush=True)
     return 0

@@ -31,11 +31,12 @@ def notebook_figure(result: "Result") -> "go.Figure":
     """Equity, drawdown and the first instrument's price with trades in one plotly figure."""
     import plotly.graph_objects as go
 
-    account, prices = charts.account(result), charts.prices(result)
+    drawn = charts.all_charts(result)
+    account, prices = drawn["account"], drawn["prices"]
     layout: dict[str, Any] = {**account["layout"], "height": 720}
     layout["yaxis"]["domain"], layout["yaxis2"]["domain"] = [0.55, 1.0], [0.40, 0.52]
     layout["xaxis"]["anchor"] = "y3"
     traces = list(account["data"])
-    traces += [{**trace, "yaxis": "y3"} for trace in (prices[0]["data"] if prices else [])]
-    layout["yaxis3"] = {**charts.AXIS, "domain": [0.0, 0.37], "title": {"text": prices[0]["name"] if prices else ""}}
+    traces += [{**t, "yaxis": "y3"} for t in (prices[0]["data"] if prices else []) if "yaxis" not in t]
+    layout["yaxis3"] = charts.axis(prices[0]["name"] if prices else "", domain=[0.0, 0.37])
     return go.Figure(data=traces, layout=layout)

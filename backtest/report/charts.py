@@ -1,6 +1,6 @@
 """The charts of a report as plain plotly specifications, so that writing one needs no plotly."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,9 +24,9 @@ def plain(values: Floats) -> list[float | None]:
     return [float(f"{v:.7g}") if np.isfinite(v) else None for v in values.tolist()]
 
 
-def times(ts: Ints) -> list[str]:
-    """ISO texts in UTC, to the second."""
-    return [str(t) for t in np.datetime_as_string(ts.astype("datetime64[ns]"), unit="s")]
+def times(ts: Ints, unit: Literal["s", "ms"] = "s") -> list[str]:
+    """ISO texts in UTC, to the second (or to what `unit` says)."""
+    return [str(t) for t in np.datetime_as_string(ts.astype("datetime64[ns]"), unit=unit)]
 
 
 def layout(**more: Any) -> Chart:
@@ -37,6 +37,11 @@ def layout(**more: Any) -> Chart:
         "hovermode": "x unified", "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         "xaxis": {**AXIS}, "yaxis": {**AXIS}, **more,
     }  # fmt: skip
+
+
+def axis(title: str, **more: Any) -> Chart:
+    """An axis with its title clear of the numbers."""
+    return {**AXIS, "title": {"text": title, "standoff": 12}, **more}
 
 
 def line(x: list[str], y: list[float | None], name: str, color: str, **more: Any) -> Chart:
@@ -67,8 +72,8 @@ def account(result: "Result") -> Chart:
              fillcolor="rgba(192,38,38,0.12)", hovertemplate="%{y:.2%}"),
     ]  # fmt: skip
     return {"data": data, "layout": layout(
-        xaxis={**AXIS, "anchor": "y2"}, yaxis={**AXIS, "domain": [0.34, 1.0], "title": {"text": "Equity"}},
-        yaxis2={**AXIS, "domain": [0.0, 0.27], "tickformat": "~%", "title": {"text": "Drawdown"}},
+        xaxis={**AXIS, "anchor": "y2"}, yaxis=axis("Equity", domain=[0.34, 1.0]),
+        yaxis2=axis("Drawdown", domain=[0.0, 0.27], tickformat="~%"),
     )}  # fmt: skip
 
 
@@ -136,7 +141,7 @@ def prices(result: "Result") -> list[Chart]:
             note += ", prices adjusted for splits"
         shape = line(times(ts), plain(close), "Close", GREY, hovertemplate="%{y:,.6g}")
         charts.append({"name": name, "note": note, "data": [shape, *data],
-                       "layout": layout(yaxis={**AXIS, "title": {"text": "Price"}}, hovermode="closest")})  # fmt: skip
+                       "layout": layout(yaxis=axis("Price"), hovermode="closest")})  # fmt: skip
     return charts
 
 
@@ -177,11 +182,16 @@ def distribution(result: "Result") -> Chart | None:
     return {"data": [bars], "layout": layout(
         shapes=shapes, annotations=notes, margin={"l": 64, "r": 16, "t": 24, "b": 32}, showlegend=False,
         hovermode="closest", bargap=0,
-        xaxis={**AXIS, "tickformat": "~%"}, yaxis={**AXIS, "title": {"text": "Periods"}},
+        xaxis={**AXIS, "tickformat": "~%"}, yaxis=axis("Periods"),
     )}  # fmt: skip
 
 
 def all_charts(result: "Result") -> Chart:
     """Everything the page draws, ready for JSON."""
+    if result.ticks:
+        from backtest.report import ticks
+
+        return {"account": ticks.account(result), "prices": ticks.prices(result), "markouts": ticks.markouts(result),
+                "rolling": rolling_sharpe(result), "distribution": distribution(result)}  # fmt: skip
     return {"account": account(result), "prices": prices(result), "rolling": rolling_sharpe(result),
             "distribution": distribution(result)}  # fmt: skip

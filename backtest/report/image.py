@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.figures import figure
+from backtest.figures import LEADING_TICKS, figure
 from backtest.history import decimate, price_line
 from backtest.metrics import underwater
+from backtest.report import ticks
 from backtest.report.charts import BLUE, GREEN, GREY, RED, TRADES, VIOLET, busiest, comparable
 from backtest.trades import split_factors
 
@@ -24,6 +25,9 @@ def draw(result: "Result", path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+    if result.ticks:
+        _draw_ticks(result, path)
+        return
     canvas = FigureCanvasAgg(Figure(figsize=(14, 10), dpi=100, layout="constrained"))
     top, low, bottom = canvas.figure.subplots(3, 1, sharex=True, height_ratios=[3, 1, 3])
     ts, equity, _ = result.curve
@@ -80,3 +84,44 @@ def _price(result: "Result", index: int, axes: Any) -> None:
             x, y = _days(when[rows][mask]), price[mask]
             axes.scatter(x, y, marker=mark, color=color, s=54 if mark != "x" else 22, lw=1.3, label=name, zorder=3)
     axes.set_ylabel("Price")
+
+
+def _draw_ticks(result: "Result", path: Path) -> None:
+    """The same for a run on quotes and trades, from the very charts of the page."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    canvas = FigureCanvasAgg(Figure(figsize=(14, 10), dpi=100, layout="constrained"))
+    panels = canvas.figure.subplots(4, 1, sharex=True, height_ratios=[3, 1, 3, 1])
+    account, prices = ticks.account(result), ticks.prices(result)
+    market: dict[str, Any] = prices[0] if prices else {"name": "Price", "data": []}
+    facts = "   ".join(f"{word} {figure(result.metrics, key)}" for key, word in LEADING_TICKS.items())
+    panels[0].set_title(f"{result.label} on {result.tape.name}\n{facts}".replace("$", r"\$"), loc="left", fontsize=12)
+    for axes, chart, side in zip(panels, (account, account, market, market), (None, "y2") * 2, strict=True):
+        for trace in chart["data"]:
+            if trace.get("yaxis") == side and trace.get("visible", True):
+                _trace(axes, trace)
+        axes.grid(color="#e8ebef", lw=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    for axes, word in zip(panels, ("Profit", "Drawdown", market["name"], "Inventory"), strict=True):
+        axes.set_ylabel(word.replace("$", r"\$"))
+    for axes in (panels[0], panels[2]):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", frameon=False, ncols=6, fontsize=10)
+            axes.margins(y=0.14)
+    canvas.figure.savefig(path, format="png")
+
+
+def _trace(axes: Any, trace: dict[str, Any]) -> None:
+    """One line, or one set of marks, of a chart of the page."""
+    x, y = np.array(trace["x"], "datetime64[ns]"), np.array(trace["y"], "f8")
+    if trace["mode"] == "markers":
+        shape = "^" if "up" in trace["marker"]["symbol"] else "v"
+        inside = "none" if "open" in trace["marker"]["symbol"] else trace["marker"]["color"]
+        axes.scatter(x, y, marker=shape, facecolors=inside, edgecolors=trace["marker"]["color"], s=22, lw=0.8,
+                     label=trace["name"], zorder=3)  # fmt: skip
+        return
+    style = "steps-post" if trace["line"].get("shape") == "hv" else "default"
+    label = trace["name"] if trace.get("showlegend", True) else None
+    axes.plot(x, y, color=trace["line"]["color"], lw=trace["line"]["width"], label=label, drawstyle=style)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.figures import COUNT, FIGURES, LABELS, LEADING, MONEY, PERCENT, figure, flat, number
+from backtest.figures import (
+    ALL,
+    COUNT,
+    LABELS,
+    LEADING,
+    LEADING_TICKS,
+    MONEY,
+    PERCENT,
+    compact,
+    figure,
+    flat,
+    number,
+)
 from backtest.report.charts import times
 from engine.kernel import codes
 
@@ -17,7 +29,13 @@ if TYPE_CHECKING:
 ROWS = 500  # of the trade table
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DIGEST = re.compile("[0-9a-f]{8,}")
-SIGNED = ("total_return", "annual_return", "sharpe")  # cards whose sign has a colour
+# Cards whose sign has a colour.
+SIGNED = ("total_return", "annual_return", "sharpe", "net_pnl", "spread_pnl", "inventory_pnl", "markout_5s")
+
+MAKING = """<section>
+<div class="head"><h2>Mark-outs</h2><small>What a fill had won, by the middle of the quote so long after it; bars: two
+standard errors. Above zero the spread outweighs adverse selection.</small></div>
+<div id="markouts" class="chart" style="height:300px"></div></section>"""
 
 
 def rows_html(rows: Iterable[tuple[str, str]]) -> str:
@@ -33,7 +51,7 @@ def tone(value: float) -> str:
 def cards(result: "Result") -> str:
     """The leading figures, large."""
     found = []
-    for key, name in LEADING.items():
+    for key, name in (LEADING_TICKS if result.ticks else LEADING).items():
         value = result.metrics[key]
         color = tone(value) if key in SIGNED else ""
         under = f"buy and hold {figure(result.metrics, 'benchmark_return')}" if key == "total_return" else ""
@@ -46,8 +64,9 @@ def cards(result: "Result") -> str:
 def figures_html(result: "Result") -> str:
     """All figures, one table for each group."""
     parts = []
-    for group in dict.fromkeys(row[3] for row in FIGURES):
-        rows = rows_html((label, figure(result.metrics, key)) for key, label, _, g in FIGURES if g == group)
+    known = [row for row in ALL if row[0] in result.metrics]
+    for group in dict.fromkeys(row[3] for row in known):
+        rows = rows_html((label, figure(result.metrics, key)) for key, label, _, g in known if g == group)
         parts.append(f"<div><h3>{escape(group)}</h3><table>{rows}</table></div>")
     return "".join(parts)
 
@@ -89,7 +108,7 @@ def trades(result: "Result") -> tuple[str, str]:
     trips = result.trips
     total = len(trips.pnl)
     shown = range(max(0, total - ROWS), total)
-    entry, leave = times(trips.entry_ts), times(trips.exit_ts)
+    entry, leave = (times(ts, "ms" if result.ticks else "s") for ts in (trips.entry_ts, trips.exit_ts))
     rows = []
     for i in shown:
         cells: list[tuple[Any, str, str]] = [
@@ -134,7 +153,11 @@ def sections(result: "Result") -> dict[str, str]:
     return {
         "title": escape(result.label), "data_name": escape(result.tape.name), "instruments": escape(shown),
         "first": escape(first), "last": escape(last), "cards": cards(result), "figures": figures_html(result),
-        "monthly": monthly(result), "trades": body, "trades_note": escape(note), "refusals": refused(result),
+        "kind": "ticks" if result.ticks else "bars", "price_height": "520" if result.ticks else "420",
+        "curve_title": "Profit and drawdown" if result.ticks else "Equity and drawdown",
+        "price_title": "Market, fills and inventory" if result.ticks else "Price and trades",
+        "making": MAKING if result.ticks else "", "monthly": monthly(result), "trades": body,
+        "trades_note": escape(note), "refusals": refused(result),
         "config": "".join(f"<div><span>{escape(k)}</span><span>{escape(str(v))}</span></div>"
                           for k, v in flat(result.config).items()) or '<p class="none">None were recorded.</p>',
         "identity": rows_html([*((k, ", ".join(map(str, v))) for k, v in identity.items()), ("run time", ran)]),
@@ -144,11 +167,10 @@ def sections(result: "Result") -> dict[str, str]:
 
 def summary_html(result: "Result") -> str:
     """What a notebook shows for a result: the leading figures and the compact table."""
-    from backtest.figures import COMPACT
-
     rows = "".join(
         "<tr>" + "".join(f'<td style="text-align:left">{escape(LABELS[k])}</td><td style="text-align:right">'
-                         f"<b>{escape(figure(result.metrics, k))}</b></td>" for k in pair) + "</tr>" for pair in COMPACT
+                         f"<b>{escape(figure(result.metrics, k))}</b></td>" for k in pair) + "</tr>"
+        for pair in compact(result.metrics)
     )  # fmt: skip
     first, last = result.span()
     return (f"<div><b>{escape(result.label)}</b> on {escape(result.tape.name)}, {escape(first)} to {escape(last)}"

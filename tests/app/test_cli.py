@@ -365,6 +365,7 @@ def test_compile(tandem: Tandem) -> None:
     assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == [
         "backtest",
         "ticks",
+        "look",
         "momentum",
         "ideas.py:Breakout",
     ]

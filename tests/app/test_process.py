@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.app.words import QUICK
 
 HEAVY = ("numba", "polars", "mlflow", "plotly", "matplotlib", "scipy", "pandas", "exchange_calendars", "tqdm")
@@ -20,9 +22,12 @@ def left(place: Path) -> set[str]:
     return {p.name for p in (place / "outputs").iterdir()} if (place / "outputs").exists() else set()
 
 
-def test_a_warm_run_imports_nothing_heavy(place: Path, root: Path) -> None:
+@pytest.mark.parametrize("what", [[], ["strategy=market_making", "data=ticks"]])
+def test_a_warm_run_imports_nothing_heavy(what: list[str], tandem: Any, place: Path, root: Path) -> None:
+    assert not what or tandem("mode=backtest", *what, *QUICK).code == 0
+    words = ["mode=backtest", *what, *QUICK]
     code = ("import json, sys\nfrom engine.app import main\n"
-            f"assert main({['mode=backtest', *QUICK]}) == 0\nprint(json.dumps(sorted(sys.modules)))")  # fmt: skip
+            f"assert main({words}) == 0\nprint(json.dumps(sorted(sys.modules)))")  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", code], cwd=place, env=env, capture_output=True, text=True, check=True)
     modules = set(json.loads(done.stdout.splitlines()[-1]))

@@ -10,6 +10,7 @@
     ├── ImageError          a compiled image is missing, stale or does not load
     ├── KernelHalted        the kernel stopped itself, with a code
     ├── VenueError          a venue cannot be reached; it says nothing about any order
+    ├── WireError           a server of a wire (Redis, NATS) is unreachable or refuses
     └── TrackingError       the experiment tracker refused or is unreachable
 
 Messages say what, where and what to do. `TandemError` itself is never raised.
@@ -67,6 +68,10 @@ class KernelHalted(TandemError):
 
 class VenueError(TandemError):
     """A venue cannot be reached; it says nothing about any order."""
+
+
+class WireError(TandemError):
+    """A server of a wire (Redis, NATS) is unreachable or refuses."""
 
 
 class TrackingError(TandemError):

@@ -15,20 +15,7 @@ from engine.kernel import image
 from engine.kernel.layout import Record
 from engine.kernel.strategy import HANDLERS, Strategy
 
-KERNEL_FOLDER = Path(__file__).parent
-ONLY_EXPLAINS = (
-    "header.py",
-    "verbs.py",
-    "feedback.py",
-    "lint.py",
-    "source.py",
-)  # an edit there changes no machine code
 may_compile = True  # a live session sets this to False: what is not compiled before it starts does not run
-
-
-def _kernel_words() -> tuple[Any, ...]:
-    paths = (p.relative_to(KERNEL_FOLDER).as_posix() for p in KERNEL_FOLDER.rglob("*.py"))
-    return (*image.platform_words(), image.source_digest(KERNEL_FOLDER, *sorted({*paths} - {*ONLY_EXPLAINS})))
 
 
 def _refuse_if_forbidden(what: str) -> None:
@@ -42,7 +29,7 @@ def _refuse_if_forbidden(what: str) -> None:
 def program_digest(name: str, entries: dict[str, Any]) -> str:
     """The name of a program's image: its own sources, the kernel's, versions and processor."""
     walk = image.Walk()
-    walk.add("program", name, _kernel_words())
+    walk.add("program", name, image.kernel_words())
     for function in entries.values():
         walk.function(function)
     return walk.hexdigest()
@@ -56,7 +43,7 @@ def program(name: str, entries: dict[str, Any]) -> image.Image:
         return found
     _refuse_if_forbidden(f"The program {name}")
     print(
-        f"tandem: compiling the {name} program once for this machine, about half a minute ...",
+        f"tandem: compiling the {name} program once for this machine, some ten seconds ...",
         file=sys.stderr,
         flush=True,
     )
@@ -73,7 +60,7 @@ def program(name: str, entries: dict[str, Any]) -> image.Image:
 def handlers_digest(strategy: type[Strategy]) -> str:
     """The name of a strategy's image: its class, everything its handlers reach, the kernel, versions and processor."""
     walk = image.Walk()
-    walk.add("handlers", strategy.__qualname__, _kernel_words())
+    walk.add("handlers", strategy.__qualname__, image.kernel_words())
     walk.record(strategy)
     return walk.hexdigest()
 
@@ -110,7 +97,7 @@ def handlers(strategy: type[Strategy]) -> "image.Image | image.Library":
 def loop(name: str, function: Callable[[int], None], record: type[Record]) -> image.Image:
     """The image of one guarded loop over a record (`run(address)`); what it raises ends it."""
     walk = image.Walk()
-    walk.add("loop", name, _kernel_words())
+    walk.add("loop", name, image.kernel_words())
     walk.record(record)
     walk.function(function)
     digest = walk.hexdigest()

@@ -3,13 +3,14 @@
 Plain Python functions become machine code in four moves:
   1 every function that an entry point reaches is compiled with its globals translated: functions to their
     compiled twins, tables and pointers to address arithmetic;
-  2 methods of records become overloads, chosen by the record's layout;
-  3 the entry point gets the C calling convention; user handlers are bounds-checked, inside try/except;
+  2 methods of records are compiled apart, for the record's layout, and called by name;
+  3 the entry point gets the C calling convention; user handlers are bounds-checked, what they raise is a code;
   4 LLVM emits one relocatable object, which image.py stores and loads.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -21,6 +22,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
 from engine.kernel import domain, image
+from engine.kernel.compile_draft import close, drafting, gathered
+from engine.kernel.compile_methods import link, translators
 from engine.kernel.compile_types import (
     address_intrinsic,
     behind_intrinsic,
@@ -29,7 +32,6 @@ from engine.kernel.compile_types import (
     prefetch_intrinsic,
     record_type,
     table_intrinsic,
-    translators,
 )
 from engine.kernel.domain import CHECKED
 from engine.kernel.layout import Record
@@ -55,6 +57,7 @@ class Translator:
         self.options = options
         self.twins: dict[int, Any] = {}
         self.rewrites: dict[int, Any] = {}
+        self.methods: dict[Any, Any] = {}  # what compile_methods has found
         self.keep: list[Any] = []
         self.cold: set[str] = set()  # how the symbols of functions begin that are never inlined
 
@@ -114,7 +117,7 @@ class Translator:
     def borrowed(self, theirs: Any) -> Any:
         """A twin of a function that somebody else has jitted, with his options: his own stays as it was."""
         shell, fill = self._shell(theirs.py_func)
-        self.twins[id(theirs)] = plainly(nb.njit(**{**theirs.targetoptions, "nopython": True, "cache": False})(shell))
+        self.twins[id(theirs)] = plainly(nb.jit(**{**theirs.targetoptions, "nopython": True, "cache": False})(shell))
         self.keep.append(theirs)
         fill()
         return self.twins[id(theirs)]
@@ -158,28 +161,44 @@ def _names(code: CodeType) -> set[str]:
 
 @dataclass(frozen=True)
 class Part:
-    """One C function: its name, the function of numba's that it calls, and the LLVM text of both."""
+    """One C function: its name, the function of numba's that it calls, and the LLVM module of both."""
 
     name: str
     inner: str
-    text: str
+    module: Any
 
 
-def c_function(dispatcher: Any, signature: Any) -> Part:
-    """`void f(arguments)` around a compiled function that never raises: no word of Python's is left in it."""
+def c_function(dispatcher: Any, signature: Any, failed: str = "") -> Part:
+    """`void f(arguments)` around a compiled function; `failed` is LLVM code for when it raises, else it must not."""
     dispatcher.compile(signature)
     (overload,) = dispatcher.overloads.values()
     inner = overload.fndesc.llvm_func_name
     kinds = ["i64" if isinstance(kind, types.Integer) else "ptr" for kind in signature.args]
     named = ", ".join(f"{kind} %a{n}" for n, kind in enumerate(kinds))
     name = f"tandem.{inner}"
-    wrapper = (
-        f"define void @{name}({named}) {{\n  %value = alloca ptr\n  %raised = alloca ptr\n"
-        "  store ptr null, ptr %value\n  store ptr null, ptr %raised\n"  # a try looks there for what was raised
-        f"  %status = call i32 @{inner}(ptr %value, ptr %raised, {named})\n  ret void\n}}\n"
-    )
-    (text,) = dispatcher.inspect_llvm().values()
-    return Part(name, inner, text + wrapper)
+    context = nb.core.registry.cpu_target.target_context
+    value = context.data_model_manager[overload.signature.return_type].get_return_type()
+    wrapper = f"""
+declare i32 @{inner}(ptr, ptr, {", ".join(kinds)})
+define void @{name}({named}) {{
+  %value = alloca {value}
+  %raised = alloca ptr
+  store ptr null, ptr %raised
+  %status = call i32 @{inner}(ptr %value, ptr %raised, {named})
+  %fine = icmp eq i32 %status, 0
+  %none = icmp eq i32 %status, -2
+  %returned = or i1 %fine, %none
+  br i1 %returned, label %done, label %failed
+failed:
+  {failed}
+  br label %done
+done:
+  ret void
+}}
+"""
+    module = gathered(overload.library)
+    module.link_in(llvm.parse_assembly(wrapper))
+    return Part(name, inner, module)
 
 
 def entry(function: FunctionType, signature: Any, translator: Translator) -> Part:
@@ -190,30 +209,19 @@ def entry(function: FunctionType, signature: Any, translator: Translator) -> Par
 def guarded(
     handler: FunctionType, self_type: type[Record], event: type[Record], ctx: type[Record], translator: Translator
 ) -> Part:
-    """`void handler(self*, event*, ctx*)`: bounds-checked, inside try/except; a failure sets `ctx.fault`."""
-    checked = translator.function(handler, inline=True)
+    """`void handler(self*, event*, ctx*)`, bounds-checked; a failure sets `ctx.fault`.
 
-    def guard(self: Any, event: Any, ctx: Any) -> None:
-        try:
-            checked(self, event, ctx)
-        except Exception:  # a code in ctx: the driver runs the event again uncompiled, for the real traceback
-            ctx.fault = 1
-
+    The driver then runs the event again uncompiled, for the real traceback.
+    """
+    fault = ctx.fields["fault"]
+    failed = f"%at = getelementptr i8, ptr %a2, i64 {fault.offset}\n  store i{8 * fault.dtype.itemsize} 1, ptr %at"
     signature = types.void(record_type(self_type), record_type(event), record_type(ctx))
-    return c_function(nb.njit(_nrt=False)(guard), signature)
+    return c_function(nb.njit(**translator.options)(translator.rewritten(handler)), signature, failed)
 
 
 def guarded_loop(function: Any, translator: Translator) -> Part:
     """`void f(address)`, bounds-checked; an exception ends it, the caller sees from its record how far it came."""
-    checked = translator.function(function, inline=True)
-
-    def guard(address: int) -> None:
-        try:
-            checked(address)
-        except Exception:  # compiled code can only stop: the caller sees it in `failed` and raises it from plain Python
-            pass
-
-    return c_function(nb.njit(_nrt=False)(guard), types.void(types.intp))
+    return c_function(nb.njit(**translator.options)(translator.rewritten(function)), types.void(types.intp))
 
 
 def mangled(function: FunctionType) -> str:
@@ -223,23 +231,14 @@ def mangled(function: FunctionType) -> str:
 
 
 def linked(parts: dict[str, Part], cold: Iterable[str] = ()) -> Any:
-    """One module of several C functions, in which nothing else is visible from outside."""
-    module: Any = None
+    """One module of several C functions and all they call, in which nothing else is visible from outside."""
+    module = llvm.parse_assembly("")
     for part in parts.values():
-        piece = llvm.parse_assembly(part.text)
-        if module is None:
-            module = piece
-        else:
-            module.link_in(piece)
-    entries, inner = {part.name for part in parts.values()}, {part.inner for part in parts.values()}
-    for function in module.functions:
-        if not function.is_declaration and function.name not in entries:
-            function.linkage = "internal"
-            if function.name in inner:
-                function.add_function_attribute("alwaysinline")
-            elif function.name.startswith(tuple(cold)):
-                function.add_function_attribute("noinline")
-                function.add_function_attribute("cold")
+        module.link_in(part.module)
+    link(module)
+    close(module, {part.name for part in parts.values()}, tuple(cold))
+    for part in parts.values():
+        module.get_function(part.inner).add_function_attribute("alwaysinline")
     return module
 
 
@@ -262,23 +261,30 @@ def emit(parts: dict[str, Part], cold: Iterable[str] = (), cpu: str = "") -> tup
     return {name: part.name for name, part in parts.items()}, machine.emit_object(module)
 
 
-def build(
-    digest: str, make: Callable[["Translator"], dict[str, Any]], options: dict[str, Any], words: dict[str, Any]
-) -> image.Image:
-    """Compile, emit, store, load."""
-    start = time.perf_counter()
+@contextlib.contextmanager
+def compiling(options: dict[str, Any]) -> Iterator[Translator]:
+    """A translator at work: alone, and no compilation of the user's own meanwhile."""
     translator = Translator(options)
-    with global_compiler_lock:  # one at a time, and no compilation of the user's own meanwhile
+    with global_compiler_lock:
         _ = nb.core.registry.cpu_target.target_context  # made once, at the level of optimisation it finds
         translators.append(translator)
         level = nb.core.config.OPT
         nb.core.config.OPT = type(level)(0)  # `emit` optimises the whole program, once: faster than piece by piece
         try:
-            parts = make(translator)
+            with drafting():
+                yield translator
         finally:
             nb.core.config.OPT = level
             translators.pop()
-        entries, code = emit(parts, translator.cold)
+
+
+def build(
+    digest: str, make: Callable[["Translator"], dict[str, Any]], options: dict[str, Any], words: dict[str, Any]
+) -> image.Image:
+    """Compile, emit, store, load."""
+    start = time.perf_counter()
+    with compiling(options) as translator:
+        entries, code = emit(make(translator), translator.cold)
     return image.save(digest, entries, code, time.perf_counter() - start, words)
 
 

@@ -4,7 +4,6 @@ Each record class becomes a numba type of its own class, with its methods as ove
 through an address become a few instructions each.
 """
 
-import inspect
 import operator
 from typing import Any
 
@@ -15,17 +14,17 @@ from numba import types as types
 from numba.core.datamodel.models import RecordModel
 from numba.core.datamodel.registry import register_default
 from numba.core.typing import arraydecl
-from numba.extending import intrinsic, lower_builtin, overload, overload_attribute, overload_method
+from numba.extending import intrinsic, lower_builtin, overload
 
-from engine.kernel import image
+from engine.kernel.compile_draft import OPTIONS as DRAFT
+from engine.kernel.compile_methods import HANDLER_OPTIONS as HANDLER_OPTIONS
+from engine.kernel.compile_methods import register
 from engine.kernel.layout import Array, PerInstrument, Record
 
-KERNEL_OPTIONS = {"error_model": "numpy", "nogil": True, "_nrt": False}
-HANDLER_OPTIONS = {"error_model": "python", "boundscheck": True, "nogil": True, "_nrt": False}
+KERNEL_OPTIONS = {"error_model": "numpy", "nogil": True, "_nrt": False, **DRAFT}
 
 _types: dict[type[Record], Any] = {}  # our class -> its numba type
 _tables: dict[Any, Any] = {}  # numba type of a PerInstrument field -> its item
-translators: list[Any] = []  # the one at work is last
 
 
 class _Tables(types.Record):  # type: ignore[misc]
@@ -63,21 +62,8 @@ def record_type(record: type[Record]) -> Any:
         members = [(f.name, _member(f), f.offset) for f in record.fields.values()]
         members = members or [("nothing", types.uint8, 0)]  # to numba a record of length 0 is no receiver of a method
         kind = _types[record] = _new_type(record.__name__, members, record.dtype.itemsize)
-        for name, function in image.methods_of(record):
-            _register(type(kind), record, name, function)
+        register(kind, record)
     return _types[record]
-
-
-def _register(key: Any, record: type[Record], name: str, function: Any) -> None:
-    """Compile a method or a property when numba meets it."""
-
-    def body(*args: Any, **kwargs: Any) -> Any:
-        return translators[-1].rewritten(function)
-
-    body.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    register = overload_attribute if isinstance(inspect.getattr_static(record, name), property) else overload_method
-    extra = {"forceinline": True} if getattr(function, "__hot__", False) else {}
-    register(key, name, strict=False, jit_options={**HANDLER_OPTIONS, **extra})(body)
 
 
 def _cast(context: Any, builder: Any, address: Any, kind: Any) -> Any:

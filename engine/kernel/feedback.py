@@ -63,7 +63,7 @@ INSTEAD = {
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)|at (\S[^\n]*?) \((\d+)\)')
 NOISE = re.compile(
-    r"Failed in nopython|During|File|Enable|This error|To find|For more|<source|Overload|- (of|argument)"
+    r"Failed in nopython|During|File|Enable|This error|To find|For more|<source|Overload|- (of|argument|Resolution)"
     r"|.*Rejected|\\|\^|~|Type of variable|Invalid use of|There are \d"
 )
 # What numba says, and how it is said to someone who does not know numba.

@@ -75,6 +75,16 @@ def source_digest(folder: Path, *names: str) -> str:
     return digest.hexdigest()
 
 
+ONLY_EXPLAINS = {"header.py", "verbs.py", "feedback.py", "lint.py", "source.py"}  # edits there change no machine code
+
+
+def kernel_words() -> tuple[str, ...]:
+    """Everything of the kernel, this machine and its libraries that takes part in all compiled code."""
+    folder = Path(__file__).parent
+    paths = {p.relative_to(folder).as_posix() for p in folder.rglob("*.py")} - ONLY_EXPLAINS
+    return (*platform_words(), source_digest(folder, *sorted(paths)))
+
+
 def layout_words(record: type[Record]) -> str:
     """The layout of a record as text: names, formats, offsets, down to nested records."""
     return f"{record.__name__} {record.dtype!r}"
@@ -136,7 +146,8 @@ class Walk:
         elif isinstance(value, type) and issubclass(value, Record):
             self.record(value)
         elif isinstance(value, Table | Pointer | Behind):
-            self.add(name, layout_words(value.record))
+            self.add(name)
+            self.record(value.record)
 
     def record(self, record: type[Record]) -> None:
         """A record: its layout, its methods, and the records inside it."""

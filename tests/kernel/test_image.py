@@ -209,13 +209,9 @@ def test_code_for_other_machines_gives_the_same_bytes() -> None:
     has = llvm.get_host_cpu_features()
     if platform.machine() not in ("x86_64", "AMD64") or not all(has.get(name) for name in ("avx2", "bmi2", "fma")):
         pytest.skip("this machine does not run x86-64-v3 code")
-    translator = act.Translator(kinds.HANDLER_OPTIONS)
-    kinds.translators.append(translator)
-    try:
+    with act.compiling(kinds.HANDLER_OPTIONS) as translator:
         parts = {"on_bar": act.guarded(Momentum.handlers["on_bar"], Momentum, Bar, Ctx, translator)}
         entries, code = act.emit(parts, cpu="x86-64-v3")
-    finally:
-        kinds.translators.pop()
     strategy, data = Momentum(fast=3, slow=8, qty=10, short=True), bars(3000)
     ready = prepare(strategy, data)
     host = ready.run()

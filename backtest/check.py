@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from backtest.audit import audit
-from backtest.drive import Drive, Outputs, halt_error, has_ticks, joined
+from backtest.drive import Drive, Outputs, has_ticks, joined
 from backtest.drive import uncompiled as plain
+from backtest.parity import Parity, differing
 from backtest.run import Prepared, prepare
 from engine.errors import StrategyError
 from engine.kernel import codes
 from engine.kernel.machine import Placed, python_handlers
 from engine.kernel.records import slots
 from engine.kernel.strategy import Strategy
+from engine.session import halt_error
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape, frozen
 
@@ -34,8 +36,8 @@ CARRIED = (
     "closed",
     "next_sample",
 )  # what of the loop is state; the rest is where its buffers lie
-LAWS = {"chunking": "law 2, ", "snapshot": "law 3, ", "interpreter": "law 5, ", "causality": "law 7, ",
-        "conservation": "law 8, "}  # fmt: skip
+LAWS = {"chunking": "law 2, ", "snapshot": "law 3, ", "interpreter": "law 5, ", "driver": "law 6, ",
+        "causality": "law 7, ", "conservation": "law 8, "}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def check_strategy(strategy: "Strategy | type[Strategy]", data: Any = None, *, e
         "chunking": lambda: subject.chunking(rng, tries),
         "snapshot": lambda: subject.snapshot(rng, tries),
         "interpreter": lambda: subject.interpreter(short),
+        "driver": subject.driver,
         "causality": lambda: subject.causality(rng, tries),
         "conservation": lambda: subject.conservation(rng, tries),
         "parameters": subject.parameters,
@@ -154,6 +157,18 @@ class Subject:
         few.finish(python)
         few.same("interpreter", python.outputs(), "in plain Python")
         few.same_state("interpreter", python, "in plain Python")
+
+    def driver(self) -> None:
+        """A session with the paper venue gives the same bytes as the loop with the venue in it."""
+        parity = Parity(self.prepared)
+        outputs = parity.run()
+        outputs.curve = self.whole.curve
+        how = "driven by a session beside the paper venue"
+        self.same("driver", outputs, how)
+        if what := differing(self.drive.machine, parity.session.machine):
+            raise StrategyError(
+                f"{self.broken('driver')}: {how}, the orders are the same, but the kernel's {what} is not."
+            )
 
     def causality(self, rng: np.random.Generator, tries: int) -> None:
         """Orders up to event k stay when all events after k change, or never come."""

@@ -214,20 +214,3 @@ class Spool:
 def joined(parts: list[Any]) -> "np.ndarray[Any, Any]":
     """Arrays end to end, whole rows at a time: numpy's own concatenate gives overlapping fields bytes of their own."""
     return np.concatenate([part.view(np.uint8) for part in parts]).view(parts[0].dtype)
-
-
-def halt_error(machine: Machine) -> KernelHalted:
-    """The exception that a halted kernel becomes."""
-    code = machine.kernel.halt
-    word = codes.NAMES["halt"].get(code, str(code))
-    cures = {
-        codes.HALT_RISK: "a risk limit asked for it; see the refusals",
-        codes.HALT_OVERFLOW: "more orders in one event than sizes.outbox holds; raise it",
-        codes.HALT_CLOCK: "an event is older than the one before it; sort the tape by time",
-        codes.HALT_INSTRUMENT: "an event names an instrument that the kernel does not have",
-    }
-    return KernelHalted(
-        f"The kernel halted ({word}) at event {machine.kernel.seq}, {machine.kernel.ts} ns: "
-        f"{cures.get(code, 'a broken invariant')}.",
-        code,
-    )

@@ -12,21 +12,9 @@ from backtest.venue import EVENT_BYTES, absorb_action, accept, mark
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
-from engine.kernel.records import (
-    Curve,
-    Kernel,
-    kernel_at,
-    line_at,
-    markets,
-    outbox,
-    refusals,
-    route_at,
-    slot_at,
-    slots,
-)
-from engine.kernel.resolve import resolve
+from engine.kernel.records import Curve, Kernel, copy_line, kernel_at, outbox, refusals
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, dispatch, step, step_any
+from engine.kernel.step import close_slice, start, step, step_any
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
 LATEST = (1 << 63) - 1
@@ -34,13 +22,6 @@ ROW = 64  # bytes of an order, a report, a refusal
 
 ctx_at = Pointer(Ctx)
 curve_at = Pointer(Curve)
-
-
-def copy_line(to: int, start: int) -> None:
-    """Copy a line from one address to another."""
-    there, here = line_at(to), line_at(start)
-    for i in range(8):
-        there.words[i] = here.words[i]
 
 
 def deliver(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, first: int) -> None:
@@ -98,31 +79,6 @@ def room(lp: Loop, k: Kernel, v: Venue) -> bool:
             and lp.refusals_n + k.refusal_cap <= lp.refusals_cap)  # fmt: skip
 
 
-def routed(k: Kernel, instrument: int, strategy: int) -> bool:
-    """Whether an instrument concerns a strategy."""
-    at = markets(k, instrument).route
-    while at != 0:
-        route = route_at(address_of(k) + at)
-        if slot_at(address_of(k) + route.slot_at).strategy == strategy:
-            return True
-        at = route.next
-    return False
-
-
-def start(lp: Loop, k: Kernel, ctx: Ctx) -> None:
-    """Before the first event: `on_start` of every strategy."""
-    lp.started = 1
-    for s in range(k.strategies):
-        if slots(k, s).active & (1 << codes.START):
-            instances = slots(k, s).instances
-            for i in range(k.instruments):  # each instance once, under its first instrument
-                if instances > 0 and routed(k, i, s):
-                    instances -= 1
-                    dispatch(k, ctx, event_at(lp.tape), codes.START, i, s)
-    if k.signals:
-        resolve(k)
-
-
 @cold
 def match(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, at: int, ts: int) -> bool:
     """The bars of a timestamp meet the orders that the venue holds. Returns whether the outputs are full."""
@@ -175,7 +131,8 @@ def run(address: int) -> None:
         return
     faults = k.faulted
     if not lp.started and lp.length > 0:
-        start(lp, k, ctx)
+        lp.started = 1
+        start(k, ctx, event_at(lp.tape))
     tape, at, end = lp.tape, lp.index * EVENT_BYTES, lp.length * EVENT_BYTES  # places on the tape are in bytes
     full = not room(lp, k, v)
     open_ts = LATEST if lp.final or at >= end else event_at(tape + end - EVENT_BYTES).ts

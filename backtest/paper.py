@@ -5,7 +5,6 @@ sent before that bar began. New events stand behind these rows, from `index` to 
 from `arrived` to `orders_n`. Reports are appended; with no room left for more, `status` is DRAIN.
 """
 
-from backtest.loop import copy_line
 from backtest.matching import match_slice, split
 from backtest.quotes import arrive
 from backtest.records import Loop, Venue, loop_at, venue_at, venue_markets
@@ -13,7 +12,7 @@ from backtest.ticks import venue_event
 from backtest.venue import EVENT_BYTES, absorb_action, accept, mark
 from engine.kernel import codes
 from engine.kernel.events import event_at
-from engine.kernel.records import order_at
+from engine.kernel.records import copy_line, order_at
 
 
 def room(lp: Loop, v: Venue) -> bool:

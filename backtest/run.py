@@ -21,7 +21,6 @@ from backtest.drive import (
     Drive,
     Outputs,
     SimulatedVenue,
-    halt_error,
     has_ticks,
     program,
     uncompiled,
@@ -33,6 +32,7 @@ from engine.kernel import build, codes, image, layout
 from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
 from engine.kernel.records import Curve, Instrument, slots
 from engine.kernel.strategy import Strategy
+from engine.session import halt_error
 from engine.store import open_tape
 from engine.store.files import progress
 
@@ -183,16 +183,14 @@ class Prepared:
             self._places = [Placed(s, everything, a) for s, a in zip(self.strategies, found, strict=True)]
         return self._places
 
+    def machine(self) -> Machine:
+        """A fresh kernel."""
+        return Machine(self.places(), self.rows, cash=self.cash, limits=self.risk.limits(),
+                       breach=self.risk.breaches(), sizes=self.sizes)  # fmt: skip
+
     def drive(self, function: Any = None) -> Drive:
         """A fresh kernel and venue on the tape."""
-        machine = Machine(
-            self.places(),
-            self.rows,
-            cash=self.cash,
-            limits=self.risk.limits(),
-            breach=self.risk.breaches(),
-            sizes=self.sizes,
-        )
+        machine = self.machine()
         venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders)
         events = self.tape.events
         span = int(events["ts"][-1]) - int(events["ts"][0])

@@ -5,7 +5,7 @@ The venue sees a market event at its `ts`, the kernel at its `recv` (and `feed_n
 At the same moment: market events at the venue, then orders arrive, then reports reach the kernel, then market events.
 """
 
-from backtest.loop import LATEST, ROW, copy_line, flush_refusals, sample, start
+from backtest.loop import LATEST, ROW, flush_refusals, sample
 from backtest.matching import split
 from backtest.quotes import arrive, market_event
 from backtest.records import Loop, Venue, loop_at, venue_at
@@ -13,9 +13,9 @@ from backtest.venue import EVENT_BYTES, absorb_action
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
-from engine.kernel.records import Kernel, kernel_at, order_at, outbox
+from engine.kernel.records import Kernel, copy_line, kernel_at, order_at, outbox
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, step_any, step_tick
+from engine.kernel.step import close_slice, start, step_any, step_tick
 
 AHEAD = 32 * EVENT_BYTES  # between a prefetch and its use
 
@@ -145,7 +145,8 @@ def run_ticks(address: int) -> None:
         return
     faults = k.faulted
     if not lp.started and lp.length > 0:
-        start(lp, k, ctx)
+        lp.started = 1
+        start(k, ctx, event_at(lp.tape))
     tape, at, end = lp.tape, lp.index * EVENT_BYTES, lp.stop * EVENT_BYTES
     venue_end, reports = lp.length * EVENT_BYTES, lp.reports_n
     full, next_due = not room(lp, k, v), due(lp, v, LATEST)

@@ -92,7 +92,7 @@ class Machine:
         self.memory.fill(0)
         self._shift = -self.memory.ctypes.data % 64  # so that records start on cache lines
         self.arena = self.memory[self._shift : self._shift + at]
-        self._where, self._tables = where, tables
+        self._where, self.tables = where, tables
         self.ctx = Ctx.at(self.arena.ctypes.data)
         self.kernel = records.Kernel.at(self.arena.ctypes.data + CTX_BYTES)
         self._header(instruments, cash, limits or {}, breach or {}, session)
@@ -100,7 +100,7 @@ class Machine:
 
     def table(self, name: str) -> "np.ndarray[Any, Any]":
         """A structured view of a table: `machine.table("positions_at")`."""
-        record, rows = self._tables[name]
+        record, rows = self.tables[name]
         at = self._where[name]
         return self.arena[at : at + rows * record.dtype.itemsize].view(record.dtype)
 
@@ -126,6 +126,18 @@ class Machine:
         """Let other code handle a strategy's events from now on; the state stays."""
         for name, address in addresses.items():
             self._addresses()[strategy * codes.KINDS + HANDLERS[name][0]] = address
+
+    def reload(self, strategy: int, fresh: Strategy, addresses: dict[str, int]) -> None:
+        """Other code and other parameters for a strategy, whose state stays; its layout is the same."""
+        slot = records.slots(self.kernel, strategy)
+        handles = sum(1 << HANDLERS[name][0] for name in addresses)
+        self.kernel.slices += (handles >> codes.SLICE & 1) - (slot.handles >> codes.SLICE & 1)
+        slot.active = handles if slot.active else 0
+        slot.handles = handles
+        self.retarget(strategy, addresses)
+        for instance in range(slot.instances):
+            for name, value in fresh.values.items():
+                setattr(self.state(strategy, instance), name, value)
 
     def _addresses(self) -> "np.ndarray[Any, Any]":
         return self.arena[self._where["addresses_at"] :][: 8 * len(self.placed) * codes.KINDS].view(np.int64)

@@ -298,6 +298,14 @@ address_at = Pointer(Address)
 line_at = Pointer(Line)
 kernel_at = Pointer(Kernel)
 
+
+def copy_line(to: int, start: int) -> None:
+    """Copy a line from one address to another."""
+    there, here = line_at(to), line_at(start)
+    for i in range(8):
+        there.words[i] = here.words[i]
+
+
 instruments = Table(Kernel, "instruments_at", Instrument)
 markets = Table(Kernel, "markets_at", Market)
 positions = Table(Kernel, "positions_at", Position)  # row = strategy * instruments + instrument

@@ -45,6 +45,8 @@ from engine.kernel.resolve import carry_out_breach, resolve, void
 from engine.kernel.risk import new_day, watch_losses
 from engine.kernel.signals import Ctx
 
+LOST = -(1 << 62)  # of Market.ts: longer ago than any limit on stale prices allows
+
 
 def absorb_report(k: Kernel, ev: Event) -> int:
     """An execution report: order table, position, cash. Returns the strategy it concerns, -1 for an unknown order."""
@@ -96,6 +98,15 @@ def absorb_command(k: Kernel, ev: Event) -> None:
             s.active = 0
         elif ev.code == codes.RESUME and s.fault == 0:
             s.active = s.handles
+        elif ev.code == codes.RELOAD:
+            s.fault = 0  # other code: it may be resumed
+
+
+def absorb_gap(k: Kernel, instrument: int) -> None:
+    """Events of an instrument were lost (of all, when there is no such): its market is stale until the next one."""
+    for i in range(k.instruments):
+        if i == instrument or instrument >= k.instruments:
+            markets(k, i).ts = LOST
 
 
 @hot
@@ -121,6 +132,9 @@ def absorb(k: Kernel, ev: Event) -> int:
         return absorb_report(k, ev)
     if kind == codes.COMMAND:
         absorb_command(k, ev)
+        return -1
+    if kind == codes.GAP:
+        absorb_gap(k, i)
         return -1
     if i >= k.instruments:
         halt(k, codes.HALT_INSTRUMENT)
@@ -276,6 +290,31 @@ def close_slice(k: Kernel, ctx: Ctx, ev: Event) -> None:
         call_slice(k, ctx, ev)
     if watch_losses(k):
         settle(k)
+
+
+def routed(k: Kernel, instrument: int, strategy: int) -> bool:
+    """Whether an instrument concerns a strategy."""
+    at = markets(k, instrument).route
+    while at != 0:
+        route = route_at(address_of(k) + at)
+        if slot_at(address_of(k) + route.slot_at).strategy == strategy:
+            return True
+        at = route.next
+    return False
+
+
+@cold
+def start(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """Before the first event `ev`: `on_start` of every strategy."""
+    for s in range(k.strategies):
+        if slots(k, s).active & (1 << codes.START):
+            instances = slots(k, s).instances
+            for i in range(k.instruments):  # each instance once, under its first instrument
+                if instances > 0 and routed(k, i, s):
+                    instances -= 1
+                    dispatch(k, ctx, ev, codes.START, i, s)
+    if k.signals:
+        resolve(k)
 
 
 def count_open(k: Kernel) -> int:

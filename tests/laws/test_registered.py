@@ -37,6 +37,7 @@ def test_on_made_bars(name: str) -> None:
         "chunking",
         "snapshot",
         "interpreter",
+        "driver",
         "causality",
         "conservation",
         "parameters",

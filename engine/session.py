@@ -1,0 +1,321 @@
+"""The session: one kernel driven from one feed to one venue. A pure function of its events, and it has no clock.
+
+A *moment* is the market data of one drain: events of equal `recv`. When it is over the slice is closed: universe
+strategies act, losses are watched. It is over when a later event comes, when the caller says so (he drains what is
+there, and his next drain is later), or at a SLICE marker, which stands on the tape where a moment was closed although
+more of the same `recv` followed. Reports, commands and corrections belong to no moment and close none.
+
+Law 1: events are journalled before the kernel sees them, orders before they are handed over.
+Law 2: any partition of the tape into pieces gives the same bytes; so does a replay.
+Law 3: this and `backtest.loop` drive the same `step`; law 6 welds them together.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from engine.errors import KernelHalted, StrategyError
+from engine.journal import JournalWriter, snapshots
+from engine.kernel import build, codes
+from engine.kernel.events import Event, event_at
+from engine.kernel.layout import I8, Record
+from engine.kernel.machine import Machine
+from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
+from engine.kernel.records import Kernel, Order, Refusal, copy_line, kernel_at, outbox, refusals, slots
+from engine.kernel.signals import Ctx
+from engine.kernel.step import close_slice, start, step_tick
+from engine.kernel.strategy import Strategy
+
+ROW = 64  # bytes of an event, an order, a refusal
+AHEAD = 32 * ROW  # between a prefetch and its use
+OPAQUE = np.dtype((np.void, ROW))  # rows copied whole
+BUFFER = 4096  # orders and refusals between two drains of the compiled driver, beyond what one event may bring
+NEVER = -(1 << 62)
+Rows = np.ndarray[Any, Any]
+
+
+class Pace(Record):
+    """What a session remembers between two drains, beside the kernel: part of every snapshot."""
+
+    started: I8
+    opened: I8  # a moment is under way
+    moment: I8  # the latest one's recv
+    last: Event  # its latest event
+
+
+class SessionLoop(Record):
+    """What `run_session` is given: where everything is, how far it has come, and why it returned."""
+
+    kernel: I8  # addresses
+    ctx: I8
+    tape: I8
+    orders: I8
+    refusals: I8
+    index: I8  # next event
+    length: I8
+    closing: I8  # 1 = the moment at the end is over
+    orders_n: I8
+    orders_cap: I8
+    refusals_n: I8
+    refusals_cap: I8
+    status: I8
+    pace: Pace
+
+
+session_at = Pointer(SessionLoop)
+ctx_at = Pointer(Ctx)
+
+
+@cold
+def collect(s: SessionLoop, k: Kernel) -> None:
+    """Orders and refusals into the buffers; a halt ends the drive."""
+    for i in range(k.orders_out):
+        copy_line(s.orders + s.orders_n * ROW, address_of(outbox(k, i)))
+        s.orders_n += 1
+    for i in range(k.refusals_out):
+        copy_line(s.refusals + s.refusals_n * ROW, address_of(refusals(k, i)))
+        s.refusals_n += 1
+    k.orders_out = 0
+    k.refusals_out = 0
+    k.attention = 0
+    if k.halt != codes.RUNNING:
+        s.status = codes.HALTED
+
+
+@hot
+def room(s: SessionLoop, k: Kernel) -> bool:
+    """Whether the buffers hold what one event can produce at most."""
+    return s.orders_n + k.outbox_cap <= s.orders_cap and s.refusals_n + k.refusal_cap <= s.refusals_cap
+
+
+def over(s: SessionLoop, k: Kernel, ctx: Ctx, last: int) -> None:
+    """The moment is over; `last` is where its latest event lies."""
+    s.pace.opened = 0
+    close_slice(k, ctx, event_at(last))
+    if k.attention:
+        collect(s, k)
+
+
+def run_session(address: int) -> None:
+    """Drive the events from `index` on, until their end, a full buffer or a halt. `status` says which."""
+    s = session_at(address)
+    k = kernel_at(s.kernel)
+    ctx = ctx_at(s.ctx)
+    p = s.pace
+    s.status = codes.HALTED if k.halt != codes.RUNNING else 0
+    tape, at, end, last = s.tape, s.index * ROW, s.length * ROW, address_of(p.last)
+    while s.status == 0 and (at < end or (p.opened and s.closing)):
+        if not room(s, k):
+            s.status = codes.DRAIN
+        elif p.opened and (at >= end or event_at(tape + at).recv > p.moment or event_at(tape + at).kind == codes.SLICE):
+            over(s, k, ctx, last)
+        else:
+            ev = event_at(tape + at)
+            prefetch(tape + at + AHEAD)
+            kind = ev.kind
+            if kind != codes.REPORT and kind != codes.COMMAND and kind != codes.CORRECTION and kind != codes.SLICE:
+                last = tape + at
+                p.moment = ev.recv
+                p.opened = 1
+                if not p.started:
+                    p.started = 1
+                    start(k, ctx, ev)
+            if kind != codes.SLICE:
+                step_tick(k, ctx, ev)
+            at += ROW
+            if k.attention:
+                collect(s, k)
+    if last != address_of(p.last):
+        copy_line(address_of(p.last), last)
+    s.index = at // ROW
+
+
+PROGRAM: tuple[str, dict[str, Callable[[int], None]]] = ("session", {"run": run_session})
+
+
+def program(compiled: bool = True) -> Callable[[int], None]:
+    """The compiled driver, or the same in plain Python."""
+    if not compiled:
+        return run_session
+    return ctypes.CFUNCTYPE(None, ctypes.c_int64)(build.program(*PROGRAM).addresses["run"])
+
+
+class Session:
+    """Drives a machine; what goes in and what comes out goes through the journal, if there is one.
+
+    `faults`: (strategy, number of the event) of those that a fault has stopped. `refused`: what risk refused during the
+    latest call. Commands are events: each takes the time of its receipt, as a drain of its own.
+    """
+
+    def __init__(self, machine: Machine, journal: JournalWriter | None = None, *, compiled: bool = True,
+                 snapshot_every: int = 0) -> None:  # fmt: skip
+        self.machine, self.journal, self.snapshot_every = machine, journal, snapshot_every
+        self.run = program(compiled)
+        self.faults: list[tuple[int, int]] = []
+        self.reloads: dict[int, dict[str, Any]] = {}  # strategy -> what its latest reload has put in place
+        self.refused: Rows = np.zeros(0, Refusal.dtype)
+        z = machine.sizes
+        self._orders = np.empty(z.outbox + BUFFER, Order.dtype)
+        self._refusals = np.empty(z.refusals + BUFFER, Refusal.dtype)
+        self._marked = NEVER
+        s = self.loop = SessionLoop.new()
+        s.kernel, s.ctx = machine.kernel._address, machine.ctx._address
+        s.orders, s.orders_cap = self._orders.ctypes.data, len(self._orders)
+        s.refusals, s.refusals_cap = self._refusals.ctypes.data, len(self._refusals)
+        s.pace.moment = NEVER
+        self._snapped = journal.place.events if journal else 0
+
+    @property
+    def halted(self) -> int:
+        """Why the kernel has halted, 0 while it runs."""
+        return int(self.machine.kernel.halt)
+
+    def advance(self, events: Rows, closing: bool = True) -> Rows:
+        """Drive on over what was drained; the orders to send, in order.
+
+        `closing`: the moment ends with these events, what comes next is later. Raises KernelHalted when the kernel had
+        halted before; JournalError when the journal does not take the events (the kernel has not seen them then) or
+        the orders (nothing may be sent then, and the session cannot go on).
+        """
+        if self.halted:
+            raise halt_error(self.machine)
+        pace = self.loop.pace
+        if self.snapshot_every and self.journal and self.journal.place.events - self._snapped >= self.snapshot_every:
+            self.snapshot()
+        if len(events) and not pace.opened and self._marked != pace.moment == events["recv"][0]:
+            self._marked = pace.moment
+            self._drive(event(codes.SLICE, pace.moment), False)
+        return self._drive(events, closing)
+
+    def _drive(self, events: Rows, closing: bool) -> Rows:
+        journal, s, k = self.journal, self.loop, self.machine.kernel
+        if journal is not None and len(events):
+            journal.events(events)
+        faulted = k.faulted
+        s.tape, s.index, s.length, s.closing = events.ctypes.data, 0, len(events), int(closing)
+        found: list[Rows] = []
+        refused: list[Rows] = []
+        while True:
+            self.run(s._address)
+            for parts, rows, count in ((found, self._orders, s.orders_n), (refused, self._refusals, s.refusals_n)):
+                if count:
+                    parts.append(rows[:count].view(OPAQUE).copy().view(rows.dtype))
+            s.orders_n = s.refusals_n = 0
+            if s.status != codes.DRAIN:
+                break
+        orders, self.refused = together(found, Order.dtype), together(refused, Refusal.dtype)
+        if journal is not None and len(self.refused):
+            journal.refusals(self.refused)
+        if journal is not None and len(orders):
+            journal.orders(orders)
+        if k.faulted != faulted:
+            known = {strategy for strategy, _ in self.faults}
+            stopped = ((n, slots(k, n)) for n in range(k.strategies) if n not in known)
+            self.faults += [(n, int(slot.fault_seq)) for n, slot in stopped if slot.fault]
+        return orders
+
+    def state(self) -> bytes:
+        """Kernel and pace."""
+        return self.machine.snapshot() + self.loop.pace.tobytes()
+
+    def restore(self, state: bytes) -> None:
+        """Back to a state of a session of the same shape. Raises ConfigError when it is of another."""
+        size = Pace.dtype.itemsize
+        self.machine.restore(state[:-size])
+        ctypes.memmove(self.loop.pace._address, state[-size:], size)
+
+    def snapshot(self) -> None:
+        """Save the state beside the journal, for a restart. Raises DataError when the system refuses."""
+        if self.journal is not None:
+            words = {"reloads": {str(n): words for n, words in self.reloads.items()}}
+            snapshots.save(self.journal.folder, snapshots.Snapshot(self.journal.place, words, self.state()))
+            self._snapped = self.journal.place.events
+
+    def kill(self, recv: int, flatten: bool = False) -> Rows:
+        """Cancel everything and refuse every order from now on, across restarts, until it is cleared."""
+        return self.advance(event(codes.COMMAND, recv, code=codes.KILL, amount=float(flatten)))
+
+    def clear_kill(self, recv: int) -> Rows:
+        """Let orders pass again."""
+        return self.advance(event(codes.COMMAND, recv, code=codes.CLEAR_KILL))
+
+    def trading(self, recv: int, level: int) -> Rows:
+        """codes.LIVE, codes.SIMULATION (signals and verdicts, no orders) or codes.OBSERVATION (no signals)."""
+        return self.advance(event(codes.COMMAND, recv, code=codes.TRADING, amount=float(level)))
+
+    def pause(self, recv: int, strategy: int) -> Rows:
+        """Let a strategy see nothing; its orders stay."""
+        return self.advance(event(codes.COMMAND, recv, code=codes.PAUSE, strategy=strategy))
+
+    def resume(self, recv: int, strategy: int) -> Rows:
+        """Let a strategy run again; one that failed needs other code first."""
+        return self.advance(event(codes.COMMAND, recv, code=codes.RESUME, strategy=strategy))
+
+    def reload(self, recv: int, strategy: int, fresh: Strategy, addresses: dict[str, int], **words: Any) -> Rows:
+        """Other code or other parameters for a strategy, between two events; its state stays.
+
+        `words` go into the journal, so that a replay can do the same: how the class is found, its image. Raises
+        StrategyError when the state of the new class has another layout.
+        """
+        check_layout(self.machine, strategy, type(fresh))
+        number = self.journal.place.reloads if self.journal else 0
+        words = {"strategy": strategy, "class": type(fresh).__qualname__, "params": fresh.values, **words}
+        if self.journal is not None:
+            self.journal.reload(words)
+        orders = self.advance(event(codes.COMMAND, recv, code=codes.RELOAD, strategy=strategy, order_id=number))
+        self.swap(strategy, fresh, addresses, words)
+        return orders
+
+    def swap(self, strategy: int, fresh: Strategy, addresses: dict[str, int], words: dict[str, Any]) -> None:
+        """What the command RELOAD stands for."""
+        check_layout(self.machine, strategy, type(fresh))
+        self.machine.reload(strategy, fresh, addresses)
+        self.reloads[strategy] = words
+        self.faults = [one for one in self.faults if one[0] != strategy]
+
+
+def check_layout(machine: Machine, strategy: int, fresh: type[Strategy]) -> None:
+    """Raise StrategyError unless a class keeps its state as the one that runs does."""
+    if not 0 <= strategy < len(machine.placed):
+        raise StrategyError(f"There is no strategy {strategy}; the session has {len(machine.placed)}, from 0 on.")
+    running = type(machine.placed[strategy].strategy)
+    if fresh.dtype != running.dtype or fresh.universe != running.universe or list(fresh.params) != list(running.params):
+        raise StrategyError(
+            f"{fresh.__qualname__} cannot take over: its parameters and state are laid out differently from those of "
+            f"{running.__qualname__}, which runs. Restart the session with it, or keep the fields as they are."
+        )
+
+
+def event(kind: int, recv: int, **fields: Any) -> Rows:
+    """One event of the engine's own."""
+    row = np.zeros(1, Event.dtype)
+    row["kind"], row["ts"], row["recv"] = kind, recv, recv
+    for name, value in fields.items():
+        row[name] = value
+    return row
+
+
+def together(parts: list[Rows], dtype: "np.dtype[Any]") -> Rows:
+    """Rows end to end; numpy's own concatenate would copy overlapping fields one by one."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.zeros(0, OPAQUE), *(part.view(OPAQUE) for part in parts)]).view(dtype)
+
+
+def halt_error(machine: Machine) -> KernelHalted:
+    """The exception that a halted kernel becomes."""
+    code = machine.kernel.halt
+    word = codes.NAMES["halt"].get(code, str(code))
+    cures = {
+        codes.HALT_RISK: "a risk limit asked for it; see the refusals",
+        codes.HALT_OVERFLOW: "more orders in one event than sizes.outbox holds; raise it",
+        codes.HALT_CLOCK: "an event is older than the one before it; sort the tape by time",
+        codes.HALT_INSTRUMENT: "an event names an instrument that the kernel does not have",
+    }
+    return KernelHalted(
+        f"The kernel halted ({word}) at event {machine.kernel.seq}, {machine.kernel.ts} ns: "
+        f"{cures.get(code, 'a broken invariant')}.",
+        code,
+    )

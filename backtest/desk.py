@@ -132,6 +132,10 @@ class VenueDesk:
         self._forget()
         return together(found)
 
+    def knows(self, order_id: int, action: int, cause: int) -> bool:
+        """Whether an instruction came before: a repetition has no effect."""
+        return (order_id, action, cause) in self._answers or cause <= self._forgotten.get(order_id >> 40, (-1, 0))[0]
+
     def reports(self, after: int, upto: int | None = None) -> Events:
         """The reports with exec ids above `after`, up to and including `upto`, as far as they are kept."""
         every = self._kept()

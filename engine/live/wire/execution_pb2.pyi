@@ -96,7 +96,7 @@ class OrderStates(_message.Message):
     def __init__(self, orders: _Optional[_Iterable[_Union[OrderState, _Mapping]]] = ..., last_exec: _Optional[int] = ...) -> None: ...
 
 class OrderState(_message.Message):
-    __slots__ = ("order_id", "state", "instrument", "side", "type", "tif", "qty", "filled", "price", "stop", "cause")
+    __slots__ = ("order_id", "state", "instrument", "side", "type", "tif", "qty", "filled", "price", "stop")
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
@@ -107,7 +107,6 @@ class OrderState(_message.Message):
     FILLED_FIELD_NUMBER: _ClassVar[int]
     PRICE_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
-    CAUSE_FIELD_NUMBER: _ClassVar[int]
     order_id: int
     state: State
     instrument: str
@@ -118,8 +117,7 @@ class OrderState(_message.Message):
     filled: int
     price: float
     stop: float
-    cause: int
-    def __init__(self, order_id: _Optional[int] = ..., state: _Optional[_Union[State, str]] = ..., instrument: _Optional[str] = ..., side: _Optional[_Union[_order_pb2.Side, str]] = ..., type: _Optional[_Union[_order_pb2.OrderType, str]] = ..., tif: _Optional[_Union[_order_pb2.TimeInForce, str]] = ..., qty: _Optional[int] = ..., filled: _Optional[int] = ..., price: _Optional[float] = ..., stop: _Optional[float] = ..., cause: _Optional[int] = ...) -> None: ...
+    def __init__(self, order_id: _Optional[int] = ..., state: _Optional[_Union[State, str]] = ..., instrument: _Optional[str] = ..., side: _Optional[_Union[_order_pb2.Side, str]] = ..., type: _Optional[_Union[_order_pb2.OrderType, str]] = ..., tif: _Optional[_Union[_order_pb2.TimeInForce, str]] = ..., qty: _Optional[int] = ..., filled: _Optional[int] = ..., price: _Optional[float] = ..., stop: _Optional[float] = ...) -> None: ...
 
 class ReportsRequest(_message.Message):
     __slots__ = ("account", "since", "limit")

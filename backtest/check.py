@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from backtest.audit import audit
-from backtest.drive import Drive, Outputs, has_ticks, joined
+from backtest.drive import Drive, Outputs, has_ticks
 from backtest.drive import uncompiled as plain
 from backtest.parity import Parity, differing
 from backtest.run import Prepared, prepare
+from backtest.spool import joined
 from engine.errors import StrategyError
 from engine.kernel import codes
 from engine.kernel.machine import Placed, python_handlers

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from backtest import paper
-from backtest.drive import SimulatedVenue, joined
+from backtest.drive import SimulatedVenue
 from backtest.records import Loop, VenueOrder
+from backtest.spool import joined
 from engine.config import VenueModel
 from engine.kernel import build, codes
 from engine.kernel.events import Event

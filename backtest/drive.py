@@ -4,7 +4,6 @@ Nothing here decides anything; it owns memory and calls `run` until the tape is 
 """
 
 import ctypes
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +13,10 @@ import numpy as np
 from backtest import loop, queues
 from backtest import ticks as tick_loop
 from backtest.records import Loop, Venue, VenueBook, VenueMarket, VenueOrder
+from backtest.spool import Spool
 from engine.config import VenueModel
-from engine.errors import DataError, KernelHalted
-from engine.kernel import build, codes, image
+from engine.errors import KernelHalted
+from engine.kernel import build, codes
 from engine.kernel.events import Event
 from engine.kernel.machine import Machine
 from engine.kernel.records import Curve, Instrument, Order, Refusal
@@ -28,7 +28,7 @@ PROGRAMS: tuple[tuple[str, dict[str, Callable[[int], None]]], ...] = (
 )
 CURVE_POINTS = 1 << 20
 ROOM = 1 << 21  # orders between two drains; what is not written takes no memory
-IN_MEMORY = 1 << 24  # bytes of one drained output before it goes to a file
+LONG, LONG_ROOM = 1 << 24, 1 << 16  # from so many events on the buffers are small and used in turn
 
 
 QUEUES = {"back": 0, "front": queues.FRONT, "power": queues.POWER}
@@ -103,20 +103,21 @@ class Drive:
     sample_ns: int = 0
     stop_on_fault: bool = True
     function: Callable[[int], None] | None = None
-    spools: dict[str, "Spool"] = field(default_factory=dict)
+    spools: dict[str, Spool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         z = self.machine.sizes
-        margin = loop.ROUNDS * z.outbox
+        margin, room = loop.ROUNDS * z.outbox, ROOM if len(self.events) < LONG else LONG_ROOM
         caps = {
-            "orders": margin + ROOM,  # memory that is never written is never taken
-            "reports": margin * 2 + 4 * z.orders + 2 * ROOM,
+            "orders": margin + room,  # memory that is never written is never taken
+            "reports": margin * 2 + 4 * z.orders + 2 * room,
             "refusals": z.refusals * 2 + 1024,
             "curve": max(1, min(len(self.events), CURVE_POINTS)),
         }
         kinds = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
         self.buffers = {name: np.empty(cap, kinds[name].dtype) for name, cap in caps.items()}
         self.spools = {name: Spool(kinds[name].dtype) for name in caps}
+        self.spares: dict[str, np.ndarray[Any, Any]] = {}
         self.loop, self.scratch = Loop.new(), np.zeros(1, Event.dtype)
         self.ticks = has_ticks(self.events)
         lp = self.loop
@@ -152,15 +153,18 @@ class Drive:
             self.drain()
 
     def drain(self) -> None:
-        """Move the outputs out of the buffers."""
+        """Move the outputs out of the buffers; one that is still being written is changed for its spare."""
         lp = self.loop
         under_way = {"orders": lp.orders_n - lp.arrived, "reports": lp.reports_n - lp.taken} if self.ticks else {}
         for name, spool in self.spools.items():
             rows, count = self.buffers[name], getattr(lp, f"{name}_n")
             left = under_way.get(name, 0)
             if count > left:
-                spool.add(rows[: count - left])
-                rows[:left] = rows[count - left : count].copy()
+                if spool.add(rows[: count - left]):
+                    self.buffers[name] = self.spares.pop(name) if name in self.spares else np.empty_like(rows)
+                    self.spares[name] = rows
+                    setattr(lp, name, self.buffers[name].ctypes.data)
+                self.buffers[name][:left] = rows[count - left : count].copy()
             setattr(lp, f"{name}_n", left)
         lp.arrived = lp.taken = 0
 
@@ -174,43 +178,3 @@ class Drive:
                 spool.add(self.buffers[name][:rest])
                 setattr(self.loop, f"{name}_n", 0)
         return Outputs(**{name: spool.array() for name, spool in self.spools.items()})
-
-
-class Spool:
-    """Rows in order, in memory while few, then in a file without a name: a run of any length is bounded."""
-
-    def __init__(self, dtype: "np.dtype[Any]") -> None:
-        self.dtype, self.count = dtype, 0
-        self._parts: list[Any] = []
-        self._file: Any = None
-
-    def add(self, rows: "np.ndarray[Any, Any]") -> None:
-        """Append a copy of the rows. Raises DataError when the disk is full."""
-        self.count += len(rows)
-        if self._file is None and self.count * self.dtype.itemsize <= IN_MEMORY:
-            self._parts.append(rows.copy())
-            return
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=image.cache_folder("spool"))  # noqa: SIM115  outlives this call
-                for part in self._parts:
-                    self._file.write(part.view(np.uint8))
-                self._parts = []
-            self._file.write(rows.view(np.uint8))
-        except OSError as error:
-            raise DataError(
-                f"The outputs of a long run do not fit into {image.cache_folder('spool')} ({error.strerror}). "
-                "Free space there, or set TANDEM_CACHE to a directory on another disk."
-            ) from error
-
-    def array(self) -> "np.ndarray[Any, Any]":
-        """All rows."""
-        if self._file is not None:
-            self._file.flush()
-            return np.memmap(self._file, self.dtype, "r", shape=(self.count,))
-        return joined(self._parts) if self._parts else np.empty(0, self.dtype)
-
-
-def joined(parts: list[Any]) -> "np.ndarray[Any, Any]":
-    """Arrays end to end, whole rows at a time: numpy's own concatenate gives overlapping fields bytes of their own."""
-    return np.concatenate([part.view(np.uint8) for part in parts]).view(parts[0].dtype)

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any
@@ -35,6 +36,7 @@ from engine.kernel.strategy import Strategy
 from engine.session import halt_error
 from engine.store import open_tape
 from engine.store.files import progress
+from engine.store.tape import fetch
 
 PIECE = 1 << 22  # events between two looks at the outside world
 Span = Any  # str, date, datetime or None
@@ -222,9 +224,10 @@ class Prepared:
         total = len(self.tape.events)
         if total <= PIECE and self.compiled:
             return drive.advance()
-        with progress(total, self.name, "events") as shown:
+        with progress(total, self.name, "events") as shown, ThreadPoolExecutor(1, "ahead") as ahead:
             status, step = 0, PIECE if self.compiled else 1000
             for until in range(step, total + step, step):
+                ahead.submit(fetch, self.tape.events[until : until + step])
                 before = drive.loop.index
                 status = drive.advance(until)
                 shown.update(drive.loop.index - before)

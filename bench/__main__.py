@@ -1,6 +1,8 @@
 """Measure one case, or all of them, beside the hand-written limit and the peers.
 
     python -m bench bars-single --json     one case; its last line is one JSON object
+    python -m bench long --json            cost per event and memory up to 100,000,000 bars
+    python -m bench commands --json        the command line: warm, with an edited strategy, tracked
     python -m bench all                    every case; writes bench/RESULTS.md
 
 Ours runs first with an empty cache, then with the images of that run alone: the difference of the two cold
@@ -19,9 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import measure, table
+from bench import commands, long, measure, table
 from bench.cases import CASES, Case, Peer
 from bench.peers.__main__ import python, ready
+
+ALONE = {"long": long.run, "commands": commands.run}  # beside nobody
 
 
 @dataclass
@@ -123,10 +127,14 @@ def say(text: str) -> None:
 def main(words: list[str]) -> int:
     """The command line; the exit code is 1 when anything failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure beside the limit and the peers.")
-    parser.add_argument("case", choices=[*CASES, "all"])
+    parser.add_argument("case", choices=[*CASES, *ALONE, "all"])
     parser.add_argument("--json", action="store_true", help="print one JSON line as the last line")
     parser.add_argument("--peers", default="", help="only these peers, separated by commas")
     said = parser.parse_args(words)
+    if said.case in ALONE:
+        line = ALONE[said.case]()
+        sys.stdout.write(json.dumps(line) + "\n")
+        return int("failed" in line)
     subprocess.run([sys.executable, "-m", "bench.data"], cwd=measure.ROOT, check=True)
     chosen = [name for name in said.peers.split(",") if name]
     cases = list(CASES.values()) if said.case == "all" else [CASES[said.case]]
@@ -139,7 +147,7 @@ def main(words: list[str]) -> int:
         say("something failed, so bench/RESULTS.md stays as it was" if said.case == "all" else "something failed")
         return 1
     if said.case == "all":
-        table.write(done)
+        table.write(done, [measure_alone() for measure_alone in ALONE.values()])
     return 0
 
 

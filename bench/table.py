@@ -58,7 +58,19 @@ def of(measured: "Measured") -> str:
     return "\n".join([f"## {case.name}", "", case.title, "", HEADER, RULE, *rows, "", note]).rstrip() + "\n"
 
 
-def write(done: list["Measured"]) -> None:
+def alone(line: dict[str, Any]) -> str:
+    """The table of a case that is measured beside nobody."""
+    if line["case"] == "long":
+        rows = [f"| {one['n']:,} | {one['ns']:.1f} | {one['anonymous_mb']:.0f} | {one['fills']:,} |"
+                for one in line["sizes"]]  # fmt: skip
+        table = ["| bars | ns per bar | anonymous MB | fills |", "|---:|---:|---:|---:|", *rows]
+    else:
+        rows = [f"| {name} | {value} |" for name, value in line["seconds"].items()]
+        table = ["| command | seconds |", "|---|---:|", *rows]
+    return "\n".join([f"## {line['case']}", "", f"Includes {line['includes']}.", "", *table]) + "\n"
+
+
+def write(done: list["Measured"], lines: list[dict[str, Any]]) -> None:
     """All tables, in the order of the cases."""
     head = f"{PREFACE}\nMeasured {datetime.now(UTC):%Y-%m-%d} on {machine()}.\n"
-    RESULTS.write_text("\n".join([head, *map(of, done)]))
+    RESULTS.write_text("\n".join([head, *map(of, done), *map(alone, lines)]))

@@ -8,10 +8,13 @@ File layout, little endian: 8 bytes magic, u4 version, u4 length of the manifest
 (a multiple of 64), u8 number of events, then the manifest (JSON), zeros up to the offset, then raw Event rows.
 """
 
+import ctypes
 import hashlib
 import json
+import mmap
 import os
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -200,6 +203,23 @@ def read_tape(path: Path) -> Tape:
         return Tape(frozen(blank(0)), infos, digest, name)
     events = np.memmap(path, dtype=Event.dtype, mode="r", offset=offset, shape=(count,))
     return Tape(events, infos, digest, name)
+
+
+POPULATE_READ = 22  # of Linux 5.14: read the pages and put them into the page table; Python has no name for it
+
+
+def fetch(events: Events) -> None:
+    """Bring events of a mapped file into memory before they are needed; in a thread, the caller does not wait.
+
+    Only advice: a system that does not take it brings each page when it is touched, as it does without.
+    """
+    if not isinstance(events, np.memmap) or not hasattr(mmap, "MADV_WILLNEED") or len(events) == 0:
+        return
+    first = events.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    length = ctypes.c_size_t(events.ctypes.data + events.nbytes - first)
+    advise = ctypes.CDLL(None).madvise
+    if not sys.platform.startswith("linux") or advise(ctypes.c_void_p(first), length, POPULATE_READ):
+        advise(ctypes.c_void_p(first), length, mmap.MADV_WILLNEED)
 
 
 def frozen(events: Events) -> Events:

@@ -1,0 +1,86 @@
+"""Outputs that outgrow their buffers: in memory while few, then in a file without a name, written by a thread.
+
+Law: a run of any length takes bounded anonymous memory, and the loop does not wait for the disk.
+"""
+
+import contextlib
+import tempfile
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.kernel import image
+
+IN_MEMORY = 1 << 24  # bytes of one drained output before it goes to a file
+
+
+class Spool:
+    """Rows in order."""
+
+    def __init__(self, dtype: "np.dtype[Any]") -> None:
+        self.dtype, self.count = dtype, 0
+        self._parts: list[Any] = []
+        self._file: Any = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._under_way: Future[int] | None = None
+
+    def add(self, rows: "np.ndarray[Any, Any]") -> bool:
+        """Append rows; whether they must stay as they are until the next call, because they are being written.
+
+        Raises DataError when the disk is full, at the latest when the rows are read.
+        """
+        self.count += len(rows)
+        if self._file is None and self.count * self.dtype.itemsize <= IN_MEMORY:
+            self._parts.append(rows.copy())
+            return False
+        try:
+            if self._writer is None:
+                self._writer = ThreadPoolExecutor(1, "spool")
+                self._file = tempfile.TemporaryFile(dir=image.cache_folder("spool"))  # noqa: SIM115  outlives this call
+                weakref.finalize(self, _finish, self._writer, self._file)
+                for part in self._parts:
+                    self._file.write(part.view(np.uint8))
+                self._parts = []
+            self._wait()
+        except OSError as error:
+            raise full(error) from error
+        self._under_way = self._writer.submit(self._file.write, rows.view(np.uint8))
+        return True
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
+            self._under_way = None
+
+    def array(self) -> "np.ndarray[Any, Any]":
+        """All rows."""
+        if self._file is None:
+            return joined(self._parts) if self._parts else np.empty(0, self.dtype)
+        try:
+            self._wait()
+            self._file.flush()
+        except OSError as error:
+            raise full(error) from error
+        return np.memmap(self._file, self.dtype, "r", shape=(self.count,))
+
+
+def _finish(writer: ThreadPoolExecutor, file: Any) -> None:
+    """When nobody asks for the rows any more; what was mapped stays mapped."""
+    writer.shutdown()
+    with contextlib.suppress(OSError):  # of a full disk has been told, or nobody wanted to know
+        file.close()
+
+
+def full(error: OSError) -> DataError:
+    """The disk did not take the outputs."""
+    folder = image.cache_folder("spool")
+    return DataError(f"The outputs of a long run do not fit into {folder} ({error.strerror}). Free space there, or set "
+                     "TANDEM_CACHE to a directory on another disk.")  # fmt: skip
+
+
+def joined(parts: list[Any]) -> "np.ndarray[Any, Any]":
+    """Arrays end to end, whole rows at a time: numpy's own concatenate gives overlapping fields bytes of their own."""
+    return np.concatenate([part.view(np.uint8) for part in parts]).view(parts[0].dtype)

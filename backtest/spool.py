@@ -3,7 +3,6 @@
 Law: a run of any length takes bounded anonymous memory, and the loop does not wait for the disk.
 """
 
-import contextlib
 import tempfile
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +24,7 @@ class Spool:
         self._parts: list[Any] = []
         self._file: Any = None
         self._writer: ThreadPoolExecutor | None = None
-        self._under_way: Future[int] | None = None
+        self._under_way: Future[None] | None = None
 
     def add(self, rows: "np.ndarray[Any, Any]") -> bool:
         """Append rows; whether they must stay as they are until the next call, because they are being written.
@@ -39,15 +38,15 @@ class Spool:
         try:
             if self._writer is None:
                 self._writer = ThreadPoolExecutor(1, "spool")
-                self._file = tempfile.TemporaryFile(dir=image.cache_folder("spool"))  # noqa: SIM115  outlives this call
+                self._file = tempfile.TemporaryFile(dir=image.cache_folder("spool"), buffering=0)  # noqa: SIM115
                 weakref.finalize(self, _finish, self._writer, self._file)
                 for part in self._parts:
-                    self._file.write(part.view(np.uint8))
+                    _write(self._file, part)
                 self._parts = []
             self._wait()
         except OSError as error:
             raise full(error) from error
-        self._under_way = self._writer.submit(self._file.write, rows.view(np.uint8))
+        self._under_way = self._writer.submit(_write, self._file, rows)
         return True
 
     def _wait(self) -> None:
@@ -61,7 +60,6 @@ class Spool:
             return joined(self._parts) if self._parts else np.empty(0, self.dtype)
         try:
             self._wait()
-            self._file.flush()
         except OSError as error:
             raise full(error) from error
         return np.memmap(self._file, self.dtype, "r", shape=(self.count,))
@@ -70,8 +68,14 @@ class Spool:
 def _finish(writer: ThreadPoolExecutor, file: Any) -> None:
     """When nobody asks for the rows any more; what was mapped stays mapped."""
     writer.shutdown()
-    with contextlib.suppress(OSError):  # of a full disk has been told, or nobody wanted to know
-        file.close()
+    file.close()
+
+
+def _write(file: Any, rows: "np.ndarray[Any, Any]") -> None:
+    """All rows; the system may take them in pieces."""
+    content = rows.view(np.uint8)
+    while len(content):
+        content = content[file.write(content.data) :]
 
 
 def full(error: OSError) -> DataError:

@@ -8,9 +8,12 @@ What is registered is checked in our own tests; for a strategy of yours it is on
 """
 
 import copy
+import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +25,13 @@ from backtest.parity import Parity, differing
 from backtest.run import Prepared, prepare
 from backtest.spool import joined
 from engine.errors import StrategyError
-from engine.kernel import codes
+from engine.journal import JournalWriter
+from engine.kernel import codes, image
 from engine.kernel.machine import Placed, python_handlers
 from engine.kernel.records import slots
 from engine.kernel.strategy import Strategy
-from engine.session import halt_error
+from engine.replay import replay
+from engine.session import PROGRAM, halt_error
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape, frozen
 
@@ -37,8 +42,8 @@ CARRIED = (
     "closed",
     "next_sample",
 )  # what of the loop is state; the rest is where its buffers lie
-LAWS = {"chunking": "law 2, ", "snapshot": "law 3, ", "interpreter": "law 5, ", "driver": "law 6, ",
-        "causality": "law 7, ", "conservation": "law 8, "}  # fmt: skip
+LAWS = {"replay": "law 1, ", "chunking": "law 2, ", "snapshot": "law 3, ", "interpreter": "law 5, ",
+        "driver": "law 6, ", "causality": "law 7, ", "conservation": "law 8, "}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ def check_strategy(strategy: "Strategy | type[Strategy]", data: Any = None, *, e
         "snapshot": lambda: subject.snapshot(rng, tries),
         "interpreter": lambda: subject.interpreter(short),
         "driver": subject.driver,
+        "replay": subject.replay,
         "causality": lambda: subject.causality(rng, tries),
         "conservation": lambda: subject.conservation(rng, tries),
         "parameters": subject.parameters,
@@ -170,6 +176,17 @@ class Subject:
             raise StrategyError(
                 f"{self.broken('driver')}: {how}, the orders are the same, but the kernel's {what} is not."
             )
+
+    def replay(self) -> None:
+        """The journal of such a session, driven again, gives the same orders."""
+        classes = {type(s).__qualname__: type(s) for s in self.prepared.strategies}
+        with tempfile.TemporaryDirectory(dir=image.cache_folder("spool")) as folder:
+            journal = JournalWriter(Path(folder), self.prepared.plan().header(PROGRAM), sync_ms=math.inf)
+            Parity(self.prepared, journal).run()
+            journal.seal()
+            replayed = replay(folder, lambda name: classes[name])
+        if replayed.difference or replayed.orders != len(self.whole.orders):
+            raise StrategyError(f"{self.broken('replay')}: {replayed}")
 
     def causality(self, rng: np.random.Generator, tries: int) -> None:
         """Orders up to event k stay when all events after k change, or never come."""

@@ -31,8 +31,9 @@ from engine.config import Risk, VenueModel, config_hash
 from engine.errors import ConfigError, StrategyFault
 from engine.kernel import build, codes, image, layout
 from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
-from engine.kernel.records import Curve, Instrument, slots
+from engine.kernel.records import Curve, slots
 from engine.kernel.strategy import Strategy
+from engine.plan import Plan, instrument_rows, sizes_for
 from engine.session import halt_error
 from engine.store import open_tape
 from engine.store.files import progress
@@ -117,43 +118,6 @@ def refuse_depth_alone(tape: Any) -> None:
         )
 
 
-def instrument_rows(tape: Any, risk: Risk, venue: VenueModel) -> "np.ndarray[Any, Any]":
-    """The instruments of a tape as the kernel's records, with the fees and lists of the configuration."""
-    names = [info.name for info in tape.instruments]
-    for what, listed in (("allow", risk.allow), ("block", risk.block)):
-        unknown = sorted(set(listed) - set(names))
-        if unknown:
-            raise ConfigError(
-                f"risk.{what} names {', '.join(unknown)}, which the data do not have; "
-                f"there are {', '.join(names[:20])}."
-            )
-    currencies = {info.currency for info in tape.instruments}
-    if len(currencies) > 1:
-        raise ConfigError(
-            f"One account has one currency, the data have {', '.join(sorted(currencies))}; choose instruments of one."
-        )
-    rows = np.zeros(len(names), Instrument.dtype)
-    for row, info in zip(rows, tape.instruments, strict=True):
-        for key in (
-            "tick",
-            "lot",
-            "multiplier",
-            "maker_bps",
-            "taker_bps",
-            "fee_per_unit",
-            "fee_min",
-            "margin",
-            "shortable",
-            "bar_ns",
-        ):
-            row[key] = getattr(info, key)
-        for key, value in venue.fees().items():
-            row[key] = value
-        row["allowed"] = not risk.allow or info.name in risk.allow
-        row["blocked"] = info.name in risk.block
-    return rows
-
-
 class Prepared:
     """A backtest that is ready to run; each run starts afresh."""
 
@@ -162,12 +126,8 @@ class Prepared:
                  sizes: Sizes | None, on_fault: str, name: str | None) -> None:  # fmt: skip
         self.strategies, self.tape, self.cash, self.risk, self.venue = strategies, tape, cash, risk, venue
         self.compiled, self.on_fault = compiled, on_fault
-        self.rows = instrument_rows(tape, risk, venue)
-        n = len(self.rows)
-        room = 1 << max(10, (4 * n * len(strategies) - 1).bit_length())
-        self.sizes = sizes or Sizes(
-            orders=min(room, 1 << 16), signals=room, outbox=2 * min(room, 1 << 16), refusals=room
-        )
+        self.rows = instrument_rows(tape.instruments, risk, venue.fees())
+        self.sizes = sizes or sizes_for(len(self.rows), len(strategies))
         self.images = [build.handlers(type(s)) if compiled or type(s).library else None for s in strategies]
         ticks = has_ticks(tape.events)
         self.function = program(ticks) if compiled else uncompiled(ticks)
@@ -189,6 +149,12 @@ class Prepared:
         """A fresh kernel."""
         return Machine(self.places(), self.rows, cash=self.cash, limits=self.risk.limits(),
                        breach=self.risk.breaches(), sizes=self.sizes)  # fmt: skip
+
+    def plan(self, names: Sequence[str] = (), session: int = 1) -> Plan:
+        """What the kernel is built of, for a session; `names`: by which the classes of the strategies are found."""
+        found = tuple(names) or tuple(type(s).__qualname__ for s in self.strategies)
+        return Plan(tuple(self.strategies), found, self.tape.instruments, self.rows, self.cash, self.risk.limits(),
+                    self.risk.breaches(), self.sizes, session, self.compiled)  # fmt: skip
 
     def drive(self, function: Any = None) -> Drive:
         """A fresh kernel and venue on the tape."""

@@ -253,15 +253,16 @@ class Session:
         """Let a strategy run again; one that failed needs other code first."""
         return self.advance(event(codes.COMMAND, recv, code=codes.RESUME, strategy=strategy))
 
-    def reload(self, recv: int, strategy: int, fresh: Strategy, addresses: dict[str, int], **words: Any) -> Rows:
+    def reload(self, recv: int, strategy: int, fresh: Strategy, addresses: dict[str, int], *, name: str,
+               image: str) -> Rows:  # fmt: skip
         """Other code or other parameters for a strategy, between two events; its state stays.
 
-        `words` go into the journal, so that a replay can do the same: how the class is found, its image. Raises
-        StrategyError when the state of the new class has another layout.
+        `name`, `image`: how its class is found and the digest of its code, for a replay. Raises StrategyError when the
+        state of the new class has another layout.
         """
         check_layout(self.machine, strategy, type(fresh))
         number = self.journal.place.reloads if self.journal else 0
-        words = {"strategy": strategy, "class": type(fresh).__qualname__, "params": fresh.values, **words}
+        words = {"strategy": strategy, "name": name, "image": image, "params": fresh.values}
         if self.journal is not None:
             self.journal.reload(words)
         orders = self.advance(event(codes.COMMAND, recv, code=codes.RELOAD, strategy=strategy, order_id=number))

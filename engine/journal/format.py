@@ -60,8 +60,9 @@ def padded(length: int) -> int:
 def head(number: int, chain: int, header: dict[str, Any]) -> bytes:
     """The first rows of a segment."""
     text = json.dumps(header, sort_keys=True).encode()
-    bare = HEAD.pack(MAGIC, VERSION, number, chain, len(text), zlib.crc32(text), 0)[:BARE]
-    return bare + struct.pack("<I", zlib.crc32(bare)) + text.ljust(padded(len(text)), b"\0")
+    rows = text.ljust(padded(len(text)), b"\0")
+    bare = HEAD.pack(MAGIC, VERSION, number, chain, len(text), zlib.crc32(rows), 0)[:BARE]
+    return bare + struct.pack("<I", zlib.crc32(bare)) + rows
 
 
 def block_row(kind: int, first: int, count: int, payload: "bytes | memoryview", size: int) -> bytes:

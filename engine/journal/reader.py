@@ -58,15 +58,16 @@ class Journal:
         with path.open("rb") as file:
             row = file.read(ROW)
             good = len(row) == ROW and row.startswith(form.MAGIC)
+            good = good and form.HEAD.unpack(row)[-1] == zlib.crc32(row[: form.BARE])
             if good:
-                _, version, own, chain, length, crc, check = form.HEAD.unpack(row)
+                _, version, own, chain, length, crc, _ = form.HEAD.unpack(row)
                 if version != form.VERSION:
                     raise JournalError(f"{path}: written by version {version} of the format, this is {form.VERSION}.")
-                text = file.read(length)
-                good = check == zlib.crc32(row[: form.BARE]) and own == number and crc == zlib.crc32(text)
+                text = file.read(form.padded(length))
+                good = own == number and crc == zlib.crc32(text)
             if not good:
                 raise JournalError(f"{path} is damaged at offset 0: its head is not sound. Restore the file.")
-        return ROW + form.padded(length), chain, dict(json.loads(text))
+        return ROW + form.padded(length), chain, dict(json.loads(text[:length]))
 
     def _segment(self, number: int, at: int) -> Iterator[Block]:
         path, last, kind = self.paths[number], number == max(self.paths), 0

@@ -9,7 +9,6 @@ milliseconds does so at most that often, `inf` leaves it to the system. What was
 
 import errno
 import json
-import math
 import os
 import time
 import zlib
@@ -35,7 +34,7 @@ class JournalWriter:
         self.sync_ms, self.segment_bytes = sync_ms, segment_bytes
         self._segment, self._at, self._chain = (at.segment, at.offset, at.chain) if at else (0, 0, 0)
         self._counts = list((at or Place()).counts)
-        self._file, self._sound, self._synced = -1, False, -math.inf
+        self._file, self._sound, self._synced = -1, False, time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if at is not None:

@@ -38,6 +38,7 @@ def test_on_made_bars(name: str) -> None:
         "snapshot",
         "interpreter",
         "driver",
+        "replay",
         "causality",
         "conservation",
         "parameters",

@@ -133,6 +133,10 @@ class VenueDesk:
         self._forget()
         return together(found)
 
+    def begin_after(self, exec_id: int) -> None:
+        """Number the reports of a new desk from the next one on: it goes on for another whose book is lost."""
+        self.venue.header.next_exec = self._dropped = exec_id
+
     def knows(self, order_id: int, action: int, cause: int) -> bool:
         """Whether an instruction came before: a repetition has no effect."""
         return (order_id, action, cause) in self._answers or cause <= self._forgotten.get(order_id >> 40, (-1, 0))[0]

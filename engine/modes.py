@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from engine import registry
+from engine import modes_live, registry
 from engine.config import Data, Risk, Settings, Tracking, VenueModel, setting
 from engine.errors import ConfigError, TrackingError
 from engine.kernel.strategy import Strategy
@@ -225,14 +225,18 @@ def run_import(settings: Import, dump: Dump) -> int:
 
 def run_compile(settings: Compile, dump: Dump) -> int:
     """Compile the backtest program and strategies that have no image yet, and name all images."""
+    from backtest import desk
     from backtest.drive import PROGRAMS
     from backtest.look import look_image
     from engine.kernel import build
+    from engine.live import gate
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
     for name, entries in PROGRAMS:
         print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
     print(f"{'look':<24} {look_image().digest}", flush=True)
+    for name, entries in (desk.PROGRAM, gate.PROGRAM):
+        print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
     for name, strategy in found.items():
         print(f"{name:<24} {build.handlers(strategy).digest}", flush=True)
     return 0
@@ -294,4 +298,5 @@ MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "header": (Header, run_header, "the C header for a strategy in C, Rust or Go"),
     "compile": (Compile, run_compile, "compile the kernel and the strategies ahead"),
     "ui": (Ui, run_ui, "the tracked runs in the browser"),
+    **modes_live.MODES,
 }

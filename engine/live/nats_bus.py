@@ -47,6 +47,7 @@ class Bus:
         if credentials:
             self._options["user_credentials"] = credentials
         self._client: Any = None
+        self._stopping = False
         self._outgoing: deque[tuple[str, bytes]] = deque(maxlen=10_000)
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -66,6 +67,7 @@ class Bus:
 
     async def stop(self) -> None:
         """Send what waits, then disconnect."""
+        self._stopping = True
         if self._client is None:
             return
         if self._task is not None:
@@ -113,6 +115,8 @@ class Bus:
             LOG.warning("NATS at %s: %s: %s (further ones are counted)", self.url, kind, error)
 
     async def _lost(self) -> None:
+        if self._stopping:
+            return
         self.counts["disconnects"] += 1
         LOG.warning("NATS at %s: the connection is lost; connecting again", self.url)
 

@@ -67,9 +67,13 @@ class Publisher:
         self.epoch, self.sent, self.messages, self.receivers = 0, 0, 0, 0
         self._answers: list[asyncio.Future[Any]] = []
 
-    async def run(self, pieces: Iterator[Events], pace: Pace, stop: asyncio.Event | None = None) -> float:
-        """Send everything; how many seconds it took. Raises WireError when Redis is lost."""
+    async def run(self, pieces: Iterator[Events], pace: Pace, stop: asyncio.Event | None = None,
+                  began_with: Callable[[tuple[str, ...]], None] = lambda channels: None) -> float:  # fmt: skip
+        """Send everything; how many seconds it took. `began_with` hears the names once connected.
+
+        Raises WireError when Redis is lost."""
         connection = await connect(self.url)
+        began_with(tuple(channel.name for channel in self.channels))
         await connection.call("SET", table_key(self.names.table), json.dumps(self.names.names))
         self.epoch, began, first, begin = time.time_ns(), time.monotonic(), 0, None
         for piece in pieces:

@@ -366,6 +366,8 @@ def test_compile(tandem: Tandem) -> None:
         "backtest",
         "ticks",
         "look",
+        "venue",
+        "gate",
         "momentum",
         "ideas.py:Breakout",
     ]

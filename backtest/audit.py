@@ -72,7 +72,7 @@ def _account(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> It
     markets, positions = machine.table("markets_at"), machine.table("positions_at")
     fills = _fills(outputs)
     under_way = drive.ticks and drive.loop.taken < drive.loop.reports_n
-    unit = markets["unit"]
+    unit = machine.table("instruments_at")["unit"]
     flows = fills["qty"] * fills["price"] * unit[fills["instrument"]]
     values = markets["net"] * markets["mark"] * unit
     scale = max(k.start_equity, float(np.abs(flows).sum()), float(np.abs(values).sum()))
@@ -80,7 +80,9 @@ def _account(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> It
         yield from _near("cash", k.cash, k.start_equity - float(flows.sum()) - float(fills["fee"].sum()), scale)
     yield from _near("value of all positions", k.value, float(values.sum()), scale)
     yield from _near("gross exposure", k.gross, float(np.abs(values).sum()), scale)
-    yield from _near("margin in use", k.used, float((np.abs(values) * markets["margin"]).sum()), scale)
+    yield from _near(
+        "margin in use", k.used, float((np.abs(values) * machine.table("instruments_at")["margin"]).sum()), scale
+    )
     if k.held != np.count_nonzero(markets["net"]):
         yield f"the kernel counts {k.held} held instruments, there are {np.count_nonzero(markets['net'])}"
     if k.held == 0 and (k.value, k.gross, k.used) != (0.0, 0.0, 0.0):

@@ -27,7 +27,8 @@ PROGRAMS: tuple[tuple[str, dict[str, Callable[[int], None]]], ...] = (
     ("ticks", {"run": tick_loop.run_ticks}),
 )
 CURVE_POINTS = 1 << 20
-ROOM = 1 << 21  # orders between two drains; what is not written takes no memory
+ROOM = 1 << 21  # orders between two drains at most; a buffer grows up to it
+EVENTS_PER_ORDER = 16  # assumed at first: small buffers are taken from memory that the process has already
 LONG, LONG_ROOM = 1 << 24, 1 << 16  # from so many events on the buffers are small and used in turn
 
 
@@ -107,10 +108,13 @@ class Drive:
 
     def __post_init__(self) -> None:
         z = self.machine.sizes
-        margin, room = loop.ROUNDS * z.outbox, ROOM if len(self.events) < LONG else LONG_ROOM
+        margin = loop.ROUNDS * z.outbox
+        self.margins = {"orders": margin, "reports": margin * 2 + 4 * z.orders}  # what one timestamp may need
+        self.most = ROOM if len(self.events) < LONG else LONG_ROOM
+        room = max(1024, min(len(self.events) // EVENTS_PER_ORDER, self.most))
         caps = {
-            "orders": margin + room,  # memory that is never written is never taken
-            "reports": margin * 2 + 4 * z.orders + 2 * room,
+            "orders": self.margins["orders"] + room,
+            "reports": self.margins["reports"] + 2 * room,
             "refusals": z.refusals * 2 + 1024,
             "curve": max(1, min(len(self.events), CURVE_POINTS)),
         }
@@ -124,9 +128,8 @@ class Drive:
         lp.scratch = self.scratch.ctypes.data
         lp.kernel, lp.ctx = self.machine.kernel._address, self.machine.ctx._address
         lp.venue, lp.tape = self.venue.header._address, self.events.ctypes.data
-        for name, cap in caps.items():
-            setattr(lp, name, self.buffers[name].ctypes.data)
-            setattr(lp, f"{name}_cap", cap)
+        for name in caps:
+            self.place(name)
         lp.sample_ns, lp.next_sample, lp.stop_on_fault = self.sample_ns, -(1 << 62), int(self.stop_on_fault)
 
     def advance(self, until: int | None = None, whole: bool = False) -> int:
@@ -150,7 +153,27 @@ class Drive:
                 )
             if lp.status != codes.DRAIN:
                 return lp.status
-            self.drain()
+            if not self.grow():
+                self.drain()
+
+    def place(self, name: str) -> None:
+        """Tell the loop where a buffer is."""
+        rows = self.buffers[name]
+        setattr(self.loop, name, rows.ctypes.data)
+        setattr(self.loop, f"{name}_cap", len(rows))
+
+    def grow(self) -> bool:
+        """Larger buffers for orders and reports where these are filling up and not at their bound yet."""
+        grown = False
+        for name, margin in self.margins.items():
+            rows, count = self.buffers[name], getattr(self.loop, f"{name}_n")
+            most = margin + self.most * (1 if name == "orders" else 2)
+            if len(rows) < most and 2 * (count + margin) > len(rows):
+                self.buffers[name] = np.empty(min(4 * len(rows), most), rows.dtype)
+                self.buffers[name][:count] = rows[:count]
+                self.place(name)
+                grown = True
+        return grown
 
     def drain(self) -> None:
         """Move the outputs out of the buffers; one that is still being written is changed for its spare."""
@@ -163,7 +186,7 @@ class Drive:
                 if spool.add(rows[: count - left]):
                     self.buffers[name] = self.spares.pop(name) if name in self.spares else np.empty_like(rows)
                     self.spares[name] = rows
-                    setattr(lp, name, self.buffers[name].ctypes.data)
+                    self.place(name)
                 self.buffers[name][:left] = rows[count - left : count].copy()
             setattr(lp, f"{name}_n", left)
         lp.arrived = lp.taken = 0

@@ -14,7 +14,7 @@ from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
 from engine.kernel.records import Curve, Kernel, copy_line, kernel_at, outbox, refusals
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, start, step, step_any
+from engine.kernel.step import begin_moment, close_slice, start, step, step_bar
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
 LATEST = (1 << 63) - 1
@@ -29,7 +29,7 @@ def deliver(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, first: int) -> None:
     taken = first
     for left in range(ROUNDS, -1, -1):
         while taken < lp.reports_n:
-            step_any(k, ctx, event_at(lp.reports + taken * ROW))
+            step(k, ctx, event_at(lp.reports + taken * ROW))
             taken += 1
         if k.orders_out == 0 or left == 0:
             break
@@ -89,23 +89,35 @@ def match(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, at: int, ts: int) -> bool:
     return not room(lp, k, v)
 
 
+@hot
+def show(v: Venue, ev: Event, at: int) -> None:
+    """The venue's own view of a bar; `at` is its place on the tape."""
+    m = venue_markets(v, ev.instrument)
+    mark(v, m, ev.close)
+    if m.bar < v.slice:
+        m.bar = at
+
+
 @cold
-def meet_action(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, ev: Event) -> None:
-    """What is no bar. A split ends the orders at the old price, the last ones sent too; then the kernel hears of both.
+def meet_other(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, ev: Event, at: int) -> None:
+    """What is not one more bar of the moment. A split ends the orders at the old price, the last ones sent too; then the kernel hears of both.
 
     A tape has the actions of a moment after the bars that close at it, so the next bar is the first at the new price.
     """
     first = lp.reports_n
     if ev.instrument < v.instruments:  # otherwise it has no market for it, and the kernel halts
-        if ev.kind == codes.SPLIT:
+        if ev.kind == codes.BAR:
+            show(v, ev, at)
+        elif ev.kind == codes.SPLIT:
             if k.orders_out:
                 deliver(lp, k, ctx, v, first)
             first = lp.reports_n
             split(lp, v, ev)
         absorb_action(v, ev)
-    step_any(k, ctx, ev)
+    step(k, ctx, ev)
     if lp.reports_n != first:
         deliver(lp, k, ctx, v, first)
+    begin_moment(k, ctx, k.ts)
 
 
 @cold
@@ -129,7 +141,7 @@ def run(address: int) -> None:
     if k.halt != codes.RUNNING:  # what has halted stays so, however often it is asked to go on
         lp.status = codes.HALTED
         return
-    faults = k.faulted
+    faults, n = k.faulted, min(k.instruments, v.instruments)
     if not lp.started and lp.length > 0:
         lp.started = 1
         start(k, ctx, event_at(lp.tape))
@@ -137,7 +149,7 @@ def run(address: int) -> None:
     full = not room(lp, k, v)
     open_ts = LATEST if lp.final or at >= end else event_at(tape + end - EVENT_BYTES).ts
     while at < end:
-        begin, ts = at, event_at(tape + at).ts
+        start_at, ts = at, event_at(tape + at).ts
         if ts == open_ts:
             break  # more events of this timestamp may follow in the next chunk
         if full:
@@ -145,18 +157,16 @@ def run(address: int) -> None:
             break
         if v.opened:
             full = match(lp, k, ctx, v, at, ts)
-        v.slice = begin
+        v.slice = start_at
+        begin_moment(k, ctx, event_at(tape + at).recv)
         while True:
             ev = event_at(tape + at)
             prefetch(tape + at + AHEAD)
-            if ev.kind == codes.BAR and ev.instrument < v.instruments:
-                m = venue_markets(v, ev.instrument)
-                mark(v, m, ev.close)
-                if m.bar < begin:
-                    m.bar = at
-                step(k, ctx, ev)
+            if ev.recv == k.plain and ev.kind == codes.BAR and ev.instrument < n:
+                show(v, ev, at)
+                step_bar(k, ctx, ev)
             else:
-                meet_action(lp, k, ctx, v, ev)
+                meet_other(lp, k, ctx, v, ev, at)
             at += EVENT_BYTES
             if at >= end or event_at(tape + at).ts != ts:
                 break
@@ -169,7 +179,7 @@ def run(address: int) -> None:
                 lp.status = codes.HALTED
             elif k.faulted != faults and lp.stop_on_fault:
                 lp.status = codes.FAULTED
-                lp.fault_index = begin // EVENT_BYTES
+                lp.fault_index = start_at // EVENT_BYTES
             stop = lp.status != 0
         if sample(lp, k):
             full = True

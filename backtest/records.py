@@ -3,7 +3,7 @@
 The venue's state is one block of memory too: Venue, then its tables, found by offsets.
 """
 
-from engine.kernel.layout import F8, I1, I4, I8, U1, U2, U4, Record
+from engine.kernel.layout import F8, I1, I4, I8, U1, U2, U4, Array, Record
 from engine.kernel.primitives import Pointer, Table
 from engine.kernel.records import Instrument
 
@@ -39,16 +39,19 @@ class VenueMarket(Record):
     """
 
     last: F8
-    net: I8  # the account's position, lots
-    unit: F8
-    margin: F8
-    budget: I8  # lots that the bar at hand may still fill
+    worth: F8  # of the account's position at price 1, and its margin
+    carry: F8
     bar: I8  # place of its latest bar on the tape, bytes
-    previous: I8  # and of the bar before, when an order meets the latest
     head: I4  # first order, -1 = none
     tail: I4
     before: I4
     after: I4
+    net: I8  # the account's position, lots
+    budget: I8  # lots that the bar at hand may still fill
+    previous: I8  # place of the bar before, when an order meets the latest
+    unit: F8
+    margin: F8
+    spare: Array[int, 5]  # a row is two cache lines, the first has what every bar needs
 
 
 class VenueBook(Record):

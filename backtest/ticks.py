@@ -15,7 +15,7 @@ from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
 from engine.kernel.records import Kernel, copy_line, kernel_at, order_at, outbox
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, start, step_any, step_tick
+from engine.kernel.step import begin_moment, close_slice, start, step, step_tick
 
 AHEAD = 32 * EVENT_BYTES  # between a prefetch and its use
 
@@ -103,7 +103,7 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
         if next_due > now or (at >= end and not lp.final):
             break
         if lp.taken < lp.reports_n and event_at(lp.reports + lp.taken * ROW).recv < arrival(lp, v, last):
-            step_any(k, ctx, event_at(lp.reports + lp.taken * ROW))
+            step(k, ctx, event_at(lp.reports + lp.taken * ROW))
             lp.taken += 1
             if k.attention:
                 send_out(lp, k)
@@ -143,7 +143,7 @@ def run_ticks(address: int) -> None:
     if k.halt != codes.RUNNING:
         lp.status = codes.HALTED
         return
-    faults = k.faulted
+    faults, n = k.faulted, k.instruments
     if not lp.started and lp.length > 0:
         lp.started = 1
         start(k, ctx, event_at(lp.tape))
@@ -171,10 +171,15 @@ def run_ticks(address: int) -> None:
                 k.attention = 1  # at a report: told at the end of this moment
         if lp.venue_index >= venue_end and not lp.final:
             break  # what the venue will have seen by now is still to come
-        begin = at
+        start_at = at
+        begin_moment(k, ctx, recv)
         while True:
             prefetch(tape + at + AHEAD)
-            step_tick(k, ctx, ev)
+            if k.plain == recv and (ev.kind == codes.QUOTE or ev.kind == codes.TRADE) and ev.instrument < n:
+                step_tick(k, ctx, ev)
+            else:
+                step(k, ctx, ev)
+                begin_moment(k, ctx, recv)
             at += EVENT_BYTES
             if at >= end:
                 break
@@ -186,7 +191,7 @@ def run_ticks(address: int) -> None:
         if k.attention:
             send_out(lp, k)
             full, next_due = not room(lp, k, v), due(lp, v, LATEST)
-            judge(lp, k, faults, begin)
+            judge(lp, k, faults, start_at)
         if sample(lp, k):
             full = True
         if lp.status:

@@ -202,20 +202,27 @@ def link(v: Venue, instrument: int, before: int) -> None:
 def mark(v: Venue, m: VenueMarket, last: float) -> None:
     """A new last price of one instrument; when any is held the account's totals follow."""
     if v.held != 0:
-        before, after = m.net * m.last * m.unit, m.net * last * m.unit
-        v.value += after - before
-        v.used += (abs(after) - abs(before)) * m.margin
+        value, used, worth, carry, before = v.value, v.used, m.worth, m.carry, m.last
+        if last < 0.0 or before < 0.0:
+            v.value = value + worth * (last - before)
+            v.used = used + carry * (abs(last) - abs(before))
+        else:
+            v.value = value + worth * (last - before)
+            v.used = used + carry * (last - before)
     m.last = last
 
 
 def hold(v: Venue, m: VenueMarket, net: int, last: float) -> None:
     """A new position of one instrument and the price it came at; flat is exactly zero."""
     mark(v, m, last)
-    worth = last * m.unit
-    v.held += (net != 0) - (m.net != 0)
-    v.value += (net - m.net) * worth
-    v.used += (abs(net) - abs(m.net)) * worth * m.margin
+    worth = net * m.unit
+    carry = abs(worth) * m.margin
+    v.held += int(net != 0) - int(m.net != 0)
+    v.value += (worth - m.worth) * last
+    v.used += (carry - m.carry) * abs(last)
     m.net = net
+    m.worth = worth
+    m.carry = carry
     if v.held == 0:
         v.value = 0.0
         v.used = 0.0

@@ -25,7 +25,7 @@ from engine.kernel.machine import Machine
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
 from engine.kernel.records import Kernel, Order, Refusal, copy_line, kernel_at, outbox, refusals, slots
 from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, start, step_tick
+from engine.kernel.step import close_slice, start, step
 from engine.kernel.strategy import Strategy
 
 ROW = 64  # bytes of an event, an order, a refusal
@@ -123,7 +123,7 @@ def run_session(address: int) -> None:
                     p.started = 1
                     start(k, ctx, ev)
             if kind != codes.SLICE:
-                step_tick(k, ctx, ev)
+                step(k, ctx, ev)
             at += ROW
             if k.attention:
                 collect(s, k)

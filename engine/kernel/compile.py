@@ -105,7 +105,8 @@ class Translator:
     def function(self, function: FunctionType, inline: bool = False) -> Any:
         """The compiled twin of a plain function."""
         if id(function) not in self.twins:
-            extra = {"forceinline": True} if inline or getattr(function, "__hot__", False) else {}
+            # Said either way: what is not said, numba inherits from the caller that is being compiled.
+            extra = {"forceinline": inline or getattr(function, "__hot__", False)}
             if getattr(function, "__cold__", False):
                 self.cold.add(mangled(function))
             shell, fill = self._shell(function)

@@ -167,10 +167,9 @@ class Machine:
             )
         for reason, what in breach.items():
             k.limits.breach[reason] = what
-        self.table("instruments_at")[:] = instruments
-        markets = self.table("markets_at")
-        markets["unit"] = instruments["lot"] * instruments["multiplier"]
-        markets["margin"] = instruments["margin"]
+        rows = self.table("instruments_at")
+        rows[:] = instruments
+        rows["unit"] = rows["lot"] * rows["multiplier"]
 
     def _strategies(self, states: list[tuple[int, int, int]]) -> None:
         n = self.kernel.instruments
@@ -196,15 +195,19 @@ class Machine:
         self._routes(found)
 
     def _routes(self, found: list[list[tuple[int, int]]]) -> None:
-        markets, routes, row = self.table("markets_at"), self.table("routes_at"), 0
         first, length = self._where["routes_at"] - CTX_BYTES, records.Route.dtype.itemsize
         slots, slot_bytes = self._where["slots_at"] - CTX_BYTES, records.Slot.dtype.itemsize
-        for i, rows in enumerate(found):
-            markets["route"][i] = first + row * length if rows else 0
-            for state_at, s in rows:
-                row += 1
-                following = first + row * length if (state_at, s) != rows[-1] else 0
-                routes[row - 1] = (state_at, slots + s * slot_bytes, following)
+        rows = [place for places in found for place in places]
+        if not rows:
+            return
+        counts = np.array([len(places) for places in found])
+        ends = np.cumsum(counts)
+        states, owners = np.array(rows).T
+        following = first + length * np.arange(1, len(rows) + 1)
+        following[ends[counts > 0] - 1] = 0  # the last route of an instrument
+        routes = self.table("routes_at")[: len(rows)]
+        routes["state_at"], routes["slot_at"], routes["next"] = states, slots + owners * slot_bytes, following
+        self.table("markets_at")["route"] = np.where(counts > 0, first + length * (ends - counts), 0)
 
 
 def _round(length: int) -> int:

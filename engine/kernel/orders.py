@@ -10,7 +10,17 @@ import numpy as np
 
 from engine.kernel import codes
 from engine.kernel.primitives import address_of
-from engine.kernel.records import Kernel, OpenOrder, Order, markets, open_orders, order_at, outbox, positions
+from engine.kernel.records import (
+    Kernel,
+    OpenOrder,
+    Order,
+    instruments,
+    markets,
+    open_orders,
+    order_at,
+    outbox,
+    positions,
+)
 
 # What can happen to an order.
 SEND, ACK, PART, FULL, ASK_CANCEL, ASK_REPLACE, CANCELLED, REJECTED, EXPIRED, CANCEL_REJECTED, REPLACED, DROP = range(
@@ -46,14 +56,14 @@ def recommit(k: Kernel, instrument: int) -> None:
 
     Market orders count as done (so a sale makes room for a purchase), all others at their worst.
     """
-    m = markets(k, instrument)
-    worth = m.mark * m.unit
+    m, i = markets(k, instrument), instruments(k, instrument)
+    worth = m.mark * i.unit
     sure = m.net + m.certain
     worst = max(abs(sure + m.buys), abs(sure - m.sells))
     extra = (worst - abs(m.net)) * worth
     extra_net = m.certain * worth
     k.extra += extra - m.extra
-    k.extra_margin += (extra - m.extra) * m.margin
+    k.extra_margin += (extra - m.extra) * i.margin
     k.extra_net += extra_net - m.extra_net
     m.extra = extra
     m.extra_net = extra_net

@@ -5,27 +5,39 @@ Law 2: cash + value = start equity + realised + unrealised - fees, to 1e-9 relat
 Law 3: flat is exactly zero: with nothing held, `value`, `gross` and `used` are 0.0.
 """
 
-from engine.kernel.primitives import hot
+from engine.kernel.primitives import cold, hot
 from engine.kernel.records import Kernel, Market, Position, instruments, markets, positions
 
 
 @hot
-def revalue(k: Kernel, m: Market) -> None:
-    """Bring the account's totals up to date after a change of mark or net position of one instrument.
+def move_mark(k: Kernel, m: Market, price: float) -> None:
+    """A new price of one instrument, and what it does to the account's totals.
 
     A flat instrument goes through the same arithmetic: which of many is held is a branch that no processor can guess.
     """
-    value = m.net * m.mark * m.unit
-    if k.held == 1 and m.net != 0:  # the usual case needs no difference, so it cannot drift
-        k.value = value
-        k.gross = abs(value)
-        k.used = abs(value) * m.margin
-    else:
-        change = abs(value) - abs(m.value)
-        k.value += value - m.value
-        k.gross += change
-        k.used += change * m.margin
-    m.value = value
+    if k.held != 0:
+        worth, weight, carry, before = m.worth, m.weight, m.carry, m.mark
+        if k.held == 1 and worth != 0.0:  # the usual case needs no difference, so it cannot drift
+            k.value = worth * price
+            k.gross = weight * abs(price)
+            k.used = carry * abs(price)
+        elif price < 0.0 or before < 0.0:
+            move_below(k, m, price)
+        else:
+            value, gross, used, up = k.value, k.gross, k.used, price - before
+            k.value = value + worth * up
+            k.gross = gross + weight * up
+            k.used = used + carry * up
+    m.mark = price
+
+
+@cold
+def move_below(k: Kernel, m: Market, price: float) -> None:
+    """The same where a price is below zero."""
+    out = abs(price) - abs(m.mark)
+    k.value += m.worth * (price - m.mark)
+    k.gross += m.weight * out
+    k.used += m.carry * out
 
 
 def resum(k: Kernel) -> None:
@@ -40,23 +52,29 @@ def resum(k: Kernel) -> None:
     for i in range(k.instruments):
         m = markets(k, i)
         if m.net != 0:
-            value += m.value
-            gross += abs(m.value)
-            used += abs(m.value) * m.margin
+            value += m.worth * m.mark
+            gross += m.weight * abs(m.mark)
+            used += m.carry * abs(m.mark)
     k.value = value
     k.gross = gross
     k.used = used
 
 
-def change_net(k: Kernel, m: Market, lots: int) -> None:
-    """Move the net position, count held instruments, and value what is held now."""
-    before = m.net
-    m.net = before + lots
-    if before == 0 and m.net != 0:
-        k.held += 1
-    elif before != 0 and m.net == 0:
-        k.held -= 1
-    revalue(k, m)
+def change_net(k: Kernel, instrument: int, lots: int) -> None:
+    """Move the net position of an instrument, count held instruments, and value what is held now."""
+    m, i = markets(k, instrument), instruments(k, instrument)
+    net = m.net + lots
+    worth = net * i.unit
+    weight = abs(worth)
+    carry = weight * i.margin
+    k.held += int(net != 0) - int(m.net != 0)
+    k.value += (worth - m.worth) * m.mark
+    k.gross += (weight - m.weight) * abs(m.mark)
+    k.used += (carry - m.carry) * abs(m.mark)
+    m.net = net
+    m.worth = worth
+    m.weight = weight
+    m.carry = carry
     if k.held == 0:
         k.value = 0.0
         k.gross = 0.0
@@ -65,14 +83,14 @@ def change_net(k: Kernel, m: Market, lots: int) -> None:
 
 def apply_fill(k: Kernel, instrument: int, strategy: int, lots: int, price: float, fee: float) -> None:
     """A fill of `lots` (signed) at `price`: position, average price, realised profit, cash."""
-    m = markets(k, instrument)
+    m, unit = markets(k, instrument), instruments(k, instrument).unit
     p = positions(k, strategy * k.instruments + instrument)
     before = p.qty
     if before == 0 or (before > 0) == (lots > 0):
         p.average = (p.average * abs(before) + price * abs(lots)) / (abs(before) + abs(lots))
     else:
         closed = min(abs(before), abs(lots))
-        gain = closed * (price - p.average) * m.unit
+        gain = closed * (price - p.average) * unit
         if before < 0:
             gain = -gain
         p.realised += gain
@@ -84,21 +102,19 @@ def apply_fill(k: Kernel, instrument: int, strategy: int, lots: int, price: floa
     p.qty = before + lots
     p.fees += fee
     p.fills += 1
-    k.cash -= lots * m.unit * price + fee
+    k.cash -= lots * unit * price + fee
     k.fees += fee
-    k.turnover += abs(lots) * m.unit * price
+    k.turnover += abs(lots) * unit * price
     if m.mark == 0.0:
-        m.mark = price
-    change_net(k, m, lots)
+        move_mark(k, m, price)
+    change_net(k, instrument, lots)
 
 
 @hot
 def apply_mark(k: Kernel, m: Market, ts: int, price: float) -> None:
     """A new last price."""
     m.ts = ts
-    m.mark = price
-    if k.held != 0:
-        revalue(k, m)
+    move_mark(k, m, price)
 
 
 def apply_cash(k: Kernel, instrument: int, per_unit: float) -> None:
@@ -115,7 +131,7 @@ def apply_split(k: Kernel, instrument: int, ratio: float) -> None:
 
     The account gets the whole lots of its net position, as a venue would give them; the strategies share them.
     """
-    m = markets(k, instrument)
+    m, unit = markets(k, instrument), instruments(k, instrument).unit
     held, given = 0, 0  # lots before and after the split, of the strategies up to this one
     for s in range(k.strategies):
         p = positions(k, s * k.instruments + instrument)
@@ -128,15 +144,14 @@ def apply_split(k: Kernel, instrument: int, ratio: float) -> None:
             given = upto
             fraction = p.qty * ratio - whole
             if abs(fraction) > 1e-9:
-                gain = fraction * (m.mark - p.average) * m.unit / ratio
-                k.cash += fraction * m.mark / ratio * m.unit
+                gain = fraction * (m.mark - p.average) * unit / ratio
+                k.cash += fraction * m.mark / ratio * unit
                 p.realised += gain
                 k.realised += gain
-            change_net(k, m, whole - p.qty)
+            change_net(k, instrument, whole - p.qty)
             p.qty = whole
             p.average = p.average / ratio if whole != 0 else 0.0
-    m.mark /= ratio
-    revalue(k, m)
+    move_mark(k, m, m.mark / ratio)
 
 
 def correct(k: Kernel, instrument: int, strategy: int, lots: int, price: float) -> None:

@@ -42,6 +42,7 @@ class Instrument(Record):
     tick: F8
     lot: F8
     multiplier: F8
+    unit: F8  # worth of one lot at price 1: lot * multiplier
     maker_bps: F8
     taker_bps: F8
     fee_per_unit: F8
@@ -60,20 +61,20 @@ class Market(Record):
 
     ts: I8
     mark: F8
+    worth: F8  # of our net position at price 1: net * unit
+    weight: F8  # |worth|
+    carry: F8  # its margin at price 1: |worth| * the instrument's margin
     net: I8  # our position over all strategies, lots
-    unit: F8  # worth of one lot at price 1: lot * multiplier
-    value: F8  # net * mark * unit, as counted in the account
-    margin: F8
     route: I8  # bytes from Kernel to the first of its routes: the strategies that it concerns; 0 = none
+    extra_net: F8  # what the market orders will add to value
     bid: F8
     ask: F8
     certain: I8  # signed lots of our open market orders
     buys: I8  # lots of our other open orders, by side
     sells: I8
-    extra: F8  # what the open orders may add to |value|
-    extra_net: F8  # what the market orders will add to value
     bid_volume: F8
     ask_volume: F8
+    extra: F8  # what the open orders may add to |value|
 
 
 class Position(Record):
@@ -222,6 +223,7 @@ class Kernel(Record):
     # clock and counters
     seq: I8
     ts: I8
+    plain: I8  # time at which one more bar or tick needs nothing but itself; see step.py
     next_day: I8  # first ns of the next trading day
     next_sum: I8  # event from which a new day sums the account afresh
     signals: I8  # queued signals

@@ -141,14 +141,14 @@ def check_exposure(k: Kernel, o: OpenOrder) -> int:
     if after < 0 and o.side < 0 and not (k.limits.short and i.shortable):
         k.check_value = after * i.lot
         return codes.SHORT_SALE
-    worth = m.mark * m.unit
+    worth = m.mark * i.unit
     other = abs(sure - m.sells) if o.side > 0 else abs(sure + m.buys)
     more = (max(abs(after), other) - abs(m.net)) * worth - m.extra
     if over(k, k.gross + k.extra + more, k.limits.gross):
         return codes.GROSS_EXPOSURE
     if over(k, abs(k.value + k.extra_net + o.side * o.qty * worth), k.limits.net):
         return codes.NET_EXPOSURE
-    if over(k, k.used + k.extra_margin + more * m.margin, (k.cash + k.value) * k.limits.leverage):
+    if over(k, k.used + k.extra_margin + more * i.margin, (k.cash + k.value) * k.limits.leverage):
         return codes.MARGIN
     return codes.OK
 
@@ -168,7 +168,7 @@ def check(k: Kernel, o: OpenOrder) -> int:
         return codes.REDUCE_ONLY_SIDE
     if over(k, o.qty * i.lot, k.limits.order_qty):
         return codes.ORDER_QTY
-    if over(k, o.qty * m.unit * price, k.limits.order_value):
+    if over(k, o.qty * i.unit * price, k.limits.order_value):
         return codes.ORDER_VALUE
     if not reduces:
         if k.breached:

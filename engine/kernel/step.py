@@ -46,6 +46,7 @@ from engine.kernel.risk import new_day, watch_losses
 from engine.kernel.signals import Ctx
 
 LOST = -(1 << 62)  # of Market.ts: longer ago than any limit on stale prices allows
+NEVER = -(1 << 63)  # no event is received then
 
 
 def absorb_report(k: Kernel, ev: Event) -> int:
@@ -162,7 +163,6 @@ def absorb(k: Kernel, ev: Event) -> int:
 def call(k: Kernel, ctx: Ctx, slot: Slot, kind: int, state_at: int, instrument: int, ev: Event) -> None:
     """One handler of one strategy. A fault stops the strategy and cancels its orders."""
     here = address_of(k)
-    ctx.now = k.ts
     ctx.instrument = instrument
     ctx.strategy = slot.strategy
     invoke(address_at(here + slot.handlers_at + 8 * kind).value, here + state_at, address_of(ev), address_of(ctx))
@@ -207,11 +207,13 @@ def settle(k: Kernel) -> None:
         resolve(k)
     if k.breach != codes.REFUSE and k.halt == codes.RUNNING:
         carry_out_breach(k)
+    if k.halt != codes.RUNNING:
+        k.plain = NEVER
 
 
 @cold
-def step_other(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """Any event: the whole of step 1 and 2, for all that is not one more bar of the same day."""
+def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """One event, whatever it is. A halted kernel does nothing more."""
     if k.halt != codes.RUNNING:
         return
     k.seq += 1
@@ -219,6 +221,7 @@ def step_other(k: Kernel, ctx: Ctx, ev: Event) -> None:
         halt(k, codes.HALT_CLOCK)
         return
     k.ts = ev.recv
+    ctx.now = ev.recv
     if k.ts >= k.next_day:
         if k.seq >= k.next_sum:
             resum(k)
@@ -230,45 +233,40 @@ def step_other(k: Kernel, ctx: Ctx, ev: Event) -> None:
         only = absorb(k, ev)
     if only != -1:
         dispatch(k, ctx, ev, ev.kind, i if i < k.instruments else 0, only)
+    if k.signals or ev.kind == codes.REPORT or ev.kind == codes.COMMAND:  # other events break no limit
+        settle(k)
 
 
 @hot
-def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """One event, with a short path for one more bar. A halted kernel does nothing more."""
-    ts, i = ev.recv, ev.instrument
-    plain = i < k.instruments and k.ts <= ts < k.next_day and k.halt == codes.RUNNING
-    if plain and ev.kind == codes.BAR:
-        k.seq += 1
+def begin_moment(k: Kernel, ctx: Ctx, ts: int) -> None:
+    """Move the clock to `ts` if nothing else is due then. `k.plain` says when `step_bar` and `step_tick` may be used."""
+    if k.halt == codes.RUNNING and k.ts <= ts < k.next_day:
         k.ts = ts
-        apply_mark(k, markets(k, i), ts, ev.close)
-        dispatch(k, ctx, ev, codes.BAR, i, -1)
+        ctx.now = ts
+        k.plain = ts
     else:
-        step_other(k, ctx, ev)
-    if k.signals | k.breach:
+        k.plain = NEVER
+
+
+@hot
+def step_bar(k: Kernel, ctx: Ctx, ev: Event) -> None:
+    """`step` for one more bar received at `k.plain`, of an instrument that there is."""
+    i = ev.instrument
+    k.seq += 1
+    apply_mark(k, markets(k, i), ev.recv, ev.close)
+    dispatch(k, ctx, ev, codes.BAR, i, -1)
+    if k.signals:
         settle(k)
 
 
 @hot
 def step_tick(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """The same, with a short path for one more quote or trade."""
-    ts, i, kind = ev.recv, ev.instrument, ev.kind
-    plain = i < k.instruments and k.ts <= ts < k.next_day and k.halt == codes.RUNNING
-    if plain and (kind == codes.QUOTE or kind == codes.TRADE):
-        k.seq += 1
-        k.ts = ts
-        absorb_tick(k, markets(k, i), ev)
-        dispatch(k, ctx, ev, kind, i, -1)
-    else:
-        step_other(k, ctx, ev)
-    if k.signals | k.breach:
-        settle(k)
-
-
-@cold
-def step_any(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """The same without a short path, as a call: for reports and actions, which are rare."""
-    step_other(k, ctx, ev)
-    if k.signals | k.breach:
+    """The same for one more quote or trade."""
+    i = ev.instrument
+    k.seq += 1
+    absorb_tick(k, markets(k, i), ev)
+    dispatch(k, ctx, ev, ev.kind, i, -1)
+    if k.signals:
         settle(k)
 
 

@@ -25,7 +25,7 @@ class Mean(Windowed):
         """Forget all samples."""
         check(length, len(self.window))
         self.length = length
-        self.n = 0
+        self.n = 0  # counts up to `length` only
         self.cursor = 0
         self.total = 0.0
         self.error = 0.0
@@ -36,9 +36,10 @@ class Mean(Windowed):
         """Take a sample; the mean, or nan."""
         if not math.isfinite(x):
             return self.latest
-        if length != self.length or length < 1:
+        if length != self.length:
             self.restart(length)
-        slot = self.cursor & NO_SIGN
+        last = len(self.window) - 1
+        slot = self.cursor & (NO_SIGN if last & (last + 1) else last)  # a power of two needs no other bound
         old = self.window[slot]  # 0 until the window is full
         change = x - old
         part = x - change
@@ -47,7 +48,6 @@ class Mean(Windowed):
         part = total - self.total
         error += self.error + ((self.total - (total - part)) + (change - part))
         self.window[slot] = x
-        self.n += 1
         slot += 1
         if slot == length:
             slot = 0
@@ -60,7 +60,11 @@ class Mean(Windowed):
         self.error = error
         self.total = total
         if self.n < length:
-            return math.nan
+            self.n += 1
+            if self.n < length:
+                return math.nan
+        if length < 1:
+            check(length, last)
         return (total + error) / length
 
     @property

@@ -80,9 +80,8 @@ def _account(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> It
         yield from _near("cash", k.cash, k.start_equity - float(flows.sum()) - float(fills["fee"].sum()), scale)
     yield from _near("value of all positions", k.value, float(values.sum()), scale)
     yield from _near("gross exposure", k.gross, float(np.abs(values).sum()), scale)
-    yield from _near(
-        "margin in use", k.used, float((np.abs(values) * machine.table("instruments_at")["margin"]).sum()), scale
-    )
+    margins = machine.table("instruments_at")["margin"]
+    yield from _near("margin in use", k.used, float((np.abs(values) * margins).sum()), scale)
     if k.held != np.count_nonzero(markets["net"]):
         yield f"the kernel counts {k.held} held instruments, there are {np.count_nonzero(markets['net'])}"
     if k.held == 0 and (k.value, k.gross, k.used) != (0.0, 0.0, 0.0):

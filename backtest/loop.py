@@ -100,7 +100,9 @@ def show(v: Venue, ev: Event, at: int) -> None:
 
 @cold
 def meet_other(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, ev: Event, at: int) -> None:
-    """What is not one more bar of the moment. A split ends the orders at the old price, the last ones sent too; then the kernel hears of both.
+    """What is not one more bar of the moment.
+
+    A split ends the orders at the old price, the last ones sent too; then the kernel hears of both.
 
     A tape has the actions of a moment after the bars that close at it, so the next bar is the first at the new price.
     """

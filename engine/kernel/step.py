@@ -239,7 +239,7 @@ def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
 
 @hot
 def begin_moment(k: Kernel, ctx: Ctx, ts: int) -> None:
-    """Move the clock to `ts` if nothing else is due then. `k.plain` says when `step_bar` and `step_tick` may be used."""
+    """Move the clock to `ts` if nothing else is due; `k.plain` says when `step_bar` and `step_tick` may be used."""
     if k.halt == codes.RUNNING and k.ts <= ts < k.next_day:
         k.ts = ts
         ctx.now = ts

@@ -14,7 +14,7 @@ from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
 from engine.kernel.records import Curve, Kernel, copy_line, kernel_at, outbox, refusals
 from engine.kernel.signals import Ctx
-from engine.kernel.step import begin_moment, close_slice, start, step, step_bar
+from engine.kernel.step import close_slice, plain_at, start, step, step_bar
 
 ROUNDS = 8  # how often reports may cause orders that cause reports, within one timestamp
 LATEST = (1 << 63) - 1
@@ -119,7 +119,7 @@ def meet_other(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, ev: Event, at: int) -> N
     step(k, ctx, ev)
     if lp.reports_n != first:
         deliver(lp, k, ctx, v, first)
-    begin_moment(k, ctx, k.ts)
+    lp.plain = plain_at(k, ctx, k.ts)
 
 
 @cold
@@ -160,13 +160,14 @@ def run(address: int) -> None:
         if v.opened:
             full = match(lp, k, ctx, v, at, ts)
         v.slice = start_at
-        begin_moment(k, ctx, event_at(tape + at).recv)
+        lp.plain = plain_at(k, ctx, event_at(tape + at).recv)
         while True:
             ev = event_at(tape + at)
             prefetch(tape + at + AHEAD)
-            if ev.recv == k.plain and ev.kind == codes.BAR and ev.instrument < n:
+            if ev.recv == lp.plain and ev.kind == codes.BAR and ev.instrument < n:
                 show(v, ev, at)
-                step_bar(k, ctx, ev)
+                if step_bar(k, ctx, ev):
+                    lp.plain = plain_at(k, ctx, lp.plain)
             else:
                 meet_other(lp, k, ctx, v, ev, at)
             at += EVENT_BYTES

@@ -142,6 +142,7 @@ class Loop(Record):
     status: I8
     dropped: I8
     started: I8
+    plain: I8  # `recv` of the bars or ticks that need nothing but themselves
     fault_index: I8  # first event of the timestamp in which a strategy failed
 
 

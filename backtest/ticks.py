@@ -15,7 +15,7 @@ from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
 from engine.kernel.records import Kernel, copy_line, kernel_at, order_at, outbox
 from engine.kernel.signals import Ctx
-from engine.kernel.step import begin_moment, close_slice, start, step, step_tick
+from engine.kernel.step import close_slice, plain_at, start, step, step_tick
 
 AHEAD = 32 * EVENT_BYTES  # between a prefetch and its use
 
@@ -172,14 +172,15 @@ def run_ticks(address: int) -> None:
         if lp.venue_index >= venue_end and not lp.final:
             break  # what the venue will have seen by now is still to come
         start_at = at
-        begin_moment(k, ctx, recv)
+        lp.plain = plain_at(k, ctx, recv)
         while True:
             prefetch(tape + at + AHEAD)
-            if k.plain == recv and (ev.kind == codes.QUOTE or ev.kind == codes.TRADE) and ev.instrument < n:
-                step_tick(k, ctx, ev)
+            if recv == lp.plain and (ev.kind == codes.QUOTE or ev.kind == codes.TRADE) and ev.instrument < n:
+                if step_tick(k, ctx, ev):
+                    lp.plain = plain_at(k, ctx, recv)
             else:
                 step(k, ctx, ev)
-                begin_moment(k, ctx, recv)
+                lp.plain = plain_at(k, ctx, recv)
             at += EVENT_BYTES
             if at >= end:
                 break

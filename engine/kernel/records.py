@@ -223,7 +223,6 @@ class Kernel(Record):
     # clock and counters
     seq: I8
     ts: I8
-    plain: I8  # time at which one more bar or tick needs nothing but itself; see step.py
     next_day: I8  # first ns of the next trading day
     next_sum: I8  # event from which a new day sums the account afresh
     signals: I8  # queued signals

@@ -207,8 +207,6 @@ def settle(k: Kernel) -> None:
         resolve(k)
     if k.breach != codes.REFUSE and k.halt == codes.RUNNING:
         carry_out_breach(k)
-    if k.halt != codes.RUNNING:
-        k.plain = NEVER
 
 
 @cold
@@ -238,29 +236,30 @@ def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
 
 
 @hot
-def begin_moment(k: Kernel, ctx: Ctx, ts: int) -> None:
-    """Move the clock to `ts` if nothing else is due; `k.plain` says when `step_bar` and `step_tick` may be used."""
+def plain_at(k: Kernel, ctx: Ctx, ts: int) -> int:
+    """Move the clock to `ts` if nothing else is due: the `recv` of events that `step_bar` and `step_tick` may take."""
     if k.halt == codes.RUNNING and k.ts <= ts < k.next_day:
         k.ts = ts
         ctx.now = ts
-        k.plain = ts
-    else:
-        k.plain = NEVER
+        return ts
+    return NEVER
 
 
 @hot
-def step_bar(k: Kernel, ctx: Ctx, ev: Event) -> None:
-    """`step` for one more bar received at `k.plain`, of an instrument that there is."""
+def step_bar(k: Kernel, ctx: Ctx, ev: Event) -> bool:
+    """`step` for one more bar at the time of `plain_at`, of an instrument that there is. Whether any wish came."""
     i = ev.instrument
     k.seq += 1
     apply_mark(k, markets(k, i), ev.recv, ev.close)
     dispatch(k, ctx, ev, codes.BAR, i, -1)
     if k.signals:
         settle(k)
+        return True
+    return False
 
 
 @hot
-def step_tick(k: Kernel, ctx: Ctx, ev: Event) -> None:
+def step_tick(k: Kernel, ctx: Ctx, ev: Event) -> bool:
     """The same for one more quote or trade."""
     i = ev.instrument
     k.seq += 1
@@ -268,6 +267,8 @@ def step_tick(k: Kernel, ctx: Ctx, ev: Event) -> None:
     dispatch(k, ctx, ev, ev.kind, i, -1)
     if k.signals:
         settle(k)
+        return True
+    return False
 
 
 @cold

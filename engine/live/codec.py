@@ -11,7 +11,7 @@ events of 64 bytes. `table` is the CRC-32 of the publisher's instrument names: w
 import json
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,19 +117,22 @@ class RawDecoder:
         return Head(source, epoch, sequence, count, count)
 
 
-def plain(row: Any, names: Sequence[str]) -> dict[str, Any]:
-    """One event as people read it."""
-    word = KIND[int(row["kind"])]
-    shape, fields = BODIES[word]
-    body = dict(zip(fields, shape.unpack(row.tobytes())[6:], strict=True))
-    if word == "depth":
-        body.update(snapshot=int(row["code"]) == codes.SNAPSHOT, last=bool(body["last"]))
-    return {"ts": int(row["ts"]), "instrument": names[int(row["instrument"])], "kind": word, **body}
+def plain(events: Events, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Events as people read them."""
+    data = events.tobytes()
+    for at in range(0, len(data), EVENT):
+        word = KIND[data[at + 16]]
+        shape, fields = BODIES[word]
+        ts, _, _, code, _, number, *values = shape.unpack_from(data, at)
+        body = dict(zip(fields, values, strict=True))
+        if word == "depth":
+            body.update(snapshot=code == codes.SNAPSHOT, last=bool(body["last"]))
+        yield {"ts": ts, "instrument": names[number], "kind": word, **body}
 
 
 def encode_json(events: Events, names: Names, source: int, epoch: int, sequence: int) -> bytes:
     """The same message for people."""
-    rows = [plain(row, names.names) for row in events]
+    rows = list(plain(events, names.names))
     head = {"schema": SCHEMA, "source": source, "epoch": epoch, "sequence": sequence, "events": rows}
     return json.dumps(head, separators=(",", ":")).encode()
 
@@ -137,15 +140,10 @@ def encode_json(events: Events, names: Names, source: int, epoch: int, sequence:
 def encode_pb(events: Events, names: Names, source: int, epoch: int, sequence: int) -> bytes:
     """The same message as protobuf."""
     batch = pb.MarketBatch(schema=SCHEMA, source=source, epoch=epoch, sequence=sequence)
-    for row in events:
-        body = plain(row, names.names)
-        one = batch.events.add(ts=body.pop("ts"), instrument=body.pop("instrument"))
-        getattr(one, body.pop("kind")).MergeFrom(_body(body, KIND[int(row["kind"])]))
+    for body in plain(events, names.names):
+        ts, name, word = body.pop("ts"), body.pop("instrument"), body.pop("kind")
+        batch.events.add(ts=ts, instrument=name, **{word: body})
     return bytes(batch.SerializeToString())
-
-
-def _body(fields: dict[str, Any], word: str) -> Any:
-    return getattr(pb, word.capitalize())(**fields)
 
 
 def _write(memory: memoryview, at: int, word: str, code: int, ts: int, source: int, number: int, body: Any) -> None:

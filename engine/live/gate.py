@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.kernel import build, codes
 from engine.kernel.events import Event, event_at
-from engine.kernel.layout import F8, I8, Record
+from engine.kernel.layout import F8, I8, U1, Record
 from engine.kernel.primitives import Pointer
 from engine.kernel.records import line_at
 
@@ -23,6 +23,7 @@ WHY = {KIND: ("kind", "no kind of market data"), INSTRUMENT: ("instrument", "no 
        PRICE: ("price", "prices and volumes must be finite, and positive where something was traded"),
        LATE: ("late", "older than the last of its kind and instrument"), EARLY: ("early", "from the future"),
        ABSURD: ("absurd", "further from the last price than feed.jump allows")}  # fmt: skip
+LINES = 4096  # sources on channels that can be told apart
 ASIDE = 256  # events set aside in one drain that are kept; more are counted
 
 
@@ -33,12 +34,19 @@ class Cell(Record):
     price: F8
 
 
+class Flag(Record):
+    """One byte of a table that lies outside of the gate."""
+
+    on: U1
+
+
 class Gate(Record):
     """What the compiled call is given: where the events are, what was seen before, and the limits."""
 
     events: I8  # addresses
     aside: I8
     seen: I8  # a Cell for each instrument and kind; that of kind 0 has the last price, of kind 1 a suspect
+    shown: I8  # a Flag for each line and instrument: whether the line has shown it
     count: I8
     kept: I8
     refused: I8
@@ -50,7 +58,7 @@ class Gate(Record):
     jump: F8  # largest move from one price to the next, as a fraction
 
 
-gate_at, cell_at = Pointer(Gate), Pointer(Cell)
+gate_at, cell_at, flag_at = Pointer(Gate), Pointer(Cell), Pointer(Flag)
 
 
 def sound(x: float) -> bool:
@@ -128,6 +136,7 @@ def judge(g: Gate, ev: Event) -> int:
     if absurd(g, ev):
         return ABSURD
     last.ts = max(last.ts, ev.ts)
+    flag_at(g.shown + ev.recv * g.instruments + ev.instrument).on = 1
     if kind == codes.SPLIT:
         cell(g, ev.instrument, 0).price = 0.0
     return 0
@@ -141,7 +150,10 @@ def copy(to: int, start: int) -> None:
 
 
 def admit(address: int) -> None:
-    """Judge `count` events; those that pass move together, the others go aside with the reason as their `recv`."""
+    """Judge `count` events; those that pass move together, the others go aside with the reason as their `recv`.
+
+    Before, `recv` is the number of the line that an event came on.
+    """
     g = gate_at(address)
     g.kept = 0
     g.refused = 0
@@ -163,14 +175,18 @@ PROGRAM: tuple[str, dict[str, Callable[[int], None]]] = ("gate", {"admit": admit
 
 
 class Admission:
-    """Owns the gate's memory. `late_s`, `early_s` in seconds, `jump` as a fraction; inf switches each off."""
+    """Owns the gate's memory. `late_s`, `early_s` in seconds, `jump` as a fraction; inf switches each off.
+
+    `shown[line, instrument]` is 1 when an event of that instrument has passed that came on that line.
+    """
 
     def __init__(self, instruments: int, late_s: float, early_s: float, jump: float, compiled: bool = True) -> None:
         self._gate, self._aside = np.zeros(1, Gate.dtype), np.zeros(ASIDE, Event.dtype)
         self._seen = np.zeros(instruments * codes.KINDS, Cell.dtype)
+        self.shown = np.zeros((LINES, instruments), np.uint8)
         self._address, self._events, row = self._gate.ctypes.data, 0, self._gate[0]
         row["aside"], row["aside_cap"], row["seen"] = self._aside.ctypes.data, ASIDE, self._seen.ctypes.data
-        row["instruments"], row["jump"] = instruments, jump
+        row["instruments"], row["jump"], row["shown"] = instruments, jump, self.shown.ctypes.data
         row["late_ns"], row["early_ns"] = (int(min(s, 1e9) * 1e9) for s in (late_s, early_s))
         self._row: Any = row
         self._call: Callable[[int], None] = admit

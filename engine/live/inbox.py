@@ -10,7 +10,7 @@ missing (0: not known). There is one for every instrument that the channel has s
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.live.codec import BadMessage, Head, Names, RawDecoder, decode_json, decode_pb, encoding
-from engine.live.gate import WHY, Admission
+from engine.live.gate import LINES, WHY, Admission
 from engine.live.quarantine import Quarantine
 
 MISSED, RESTARTED, SILENT = 1, 2, 3
@@ -29,11 +29,11 @@ Events = np.ndarray[Any, Any]
 class Line:
     """What is known of one source on one channel."""
 
+    number: int
     epoch: int = 0
     following: int = 0  # the sequence number that comes next
     heard: int = 0  # beat of the last message
     silent: bool = False
-    instruments: set[int] = field(default_factory=set)
 
 
 class Inbox:
@@ -47,6 +47,7 @@ class Inbox:
         self._addresses = [b.ctypes.data for b in self._buffers]
         self._memory = [b.view(np.uint8).data for b in self._buffers]
         self._numbers = [b["instrument"] for b in self._buffers]
+        self._marks = [b["recv"] for b in self._buffers]  # the line that a row came on, until the drain
         self._which, self._at = 0, 0
         self._raw = RawDecoder(names)
         self._lines: dict[tuple[bytes, int], Line] = {}
@@ -76,11 +77,13 @@ class Inbox:
         key = (channel, head.source)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line()
+            if len(self._lines) >= LINES:
+                self.quarantine.put("sources", channel.decode(errors="replace"), f"more than {LINES} of them", payload)
+                return True
+            line = self._lines[key] = Line(len(self._lines))
         line.heard, line.silent = self._beat, False
         first, self._at = self._at, self._at + head.rows
-        if head.rows:
-            line.instruments.update(self._numbers[self._which][first : self._at].tolist())
+        self._marks[self._which][first : self._at] = line.number
         if head.epoch == line.epoch and head.sequence == line.following:
             line.following += head.held
         elif head.epoch:
@@ -132,8 +135,10 @@ class Inbox:
 
     def _gap(self, line: Line, code: int, missing: int, first: int) -> None:
         """Put GAP events before the rows from `first` on."""
-        mine = sorted(i for i in line.instruments if i < len(self.names.names))
         rows = self._buffers[self._which]
+        waiting = self._numbers[self._which][:first][self._marks[self._which][:first] == line.number]
+        mine = sorted({*np.flatnonzero(self.admission.shown[line.number]).tolist(), *waiting.tolist()})
+        mine = [i for i in mine if i < len(self.names.names)]
         moved, count = rows.view("V64")[first : self._at].copy(), len(mine)
         if first + count + len(moved) > len(rows):
             self.counts["gaps_untold"] += 1  # the counts tell; the rows have no room

@@ -23,9 +23,13 @@ NOW = BASE + 10**9
 def judged(rows: Any, admission: Admission) -> tuple[Any, list[int]]:
     """What passed, and the reasons of what did not."""
     rows = rows.view("V64").copy().view(rows.dtype)
+    rows["recv"] = 2  # the line that they came on
     kept = admission(rows.ctypes.data, len(rows), NOW)
     count, aside = admission.refused()
     assert kept + count == len(rows)
+    market = rows[:kept][rows["kind"][:kept] != codes.GAP]
+    shown = admission.shown
+    assert shown[2, market["instrument"]].all() and not shown[:2].any() and not shown[3:].any()
     return rows[:kept], aside["recv"].tolist()
 
 

@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 
 from engine.errors import ConfigError, VenueError, WireError
 from engine.kernel.events import Event
+from engine.kernel.records import Refusal
 from engine.live import nats_bus
-from engine.live.messages import report_batch
+from engine.live.announce import Voice
+from engine.live.messages import orders_of, parsed, report_batch
 from engine.live.nats_bus import Bus, checked
 from engine.live.quarantine import Quarantine
 from engine.live.reports import ReportFeed, ReportPublisher, Sequencer
 from engine.live.servers import Server
+from engine.live.wire import order_pb2, status_pb2
 from tests.live.conftest import until
-from tests.live.events import NAMES, report
+from tests.live.events import NAMES, order, report, same
 
 Run = Callable[..., Any]
 numbers = itertools.count()
@@ -237,10 +240,17 @@ def test_signals_and_status_are_published(nats: Server, run: Run) -> None:
         await ear.start()
         await ear.listen("tandem.e9.>", hear)
         await ear._client.flush()
-        for word in ("orders", "refusals", "status"):
-            engine.publish(f"tandem.e9.{word}", word.encode())
+        voice, refusal = Voice(engine, NAMES, "e9", "a"), np.zeros(1, Refusal.dtype)
+        voice.orders(order(5))
+        voice.refusals(refusal)
+        voice.status(state="running", trading="live", events=7)
         await until(lambda: len(said) == 3)
-        assert said == [(f"tandem.e9.{w}", w.encode()) for w in ("orders", "refusals", "status")]
+        assert [subject for subject, _ in said] == [f"tandem.e9.{word}" for word in ("orders", "refusals", "status")]
+        assert same(orders_of(parsed(order_pb2.OrderBatch, said[0][1]), NAMES), order(5))
+        assert len(parsed(order_pb2.RefusalBatch, said[1][1]).refusals) == 1
+        status = parsed(status_pb2.EngineStatus, said[2][1])
+        assert (status.engine, status.state, status.trading, status.events) == ("e9", "running", "live", 7)
+        voice.orders(order(5)[:0])
         engine.publish("tandem.e9.status", b"last")
         await engine.stop()
         await until(lambda: len(said) == 4)

@@ -34,11 +34,13 @@ if Path.cwd().name == "notebooks":  # data and runs of the repository, wherever 
 
 # %%
 import plotly.graph_objects as go
+import plotly.io
 import polars as pl
 
 from engine.store import open_tape
 from engine.store.files import datasets_root
 
+plotly.io.renderers.default = "plotly_mimetype+notebook"  # figures live in Jupyter, and in pages made by nbconvert
 tape = open_tape("equities")
 print(f"{len(tape):,} events of {', '.join(i.name for i in tape.instruments)}, content {tape.digest[:12]}")
 tape.instruments[0]

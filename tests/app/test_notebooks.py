@@ -49,3 +49,8 @@ def test_runs_cell_by_cell(source: Path, place: Path, root: Path, monkeypatch: p
     assert not [output for output in shown if output.output_type == "error"]
     kinds = {kind for output in shown if output.output_type != "stream" for kind in output.data}
     assert {"text/html", "application/vnd.plotly.v1+json"} <= kinds
+    # A page that nbconvert makes of it knows HTML only, and has no network: the script comes along.
+    texts = [output.data.get("text/html", "") for output in shown if output.output_type != "stream"]
+    figures = [output for output in shown if "application/vnd.plotly.v1+json" in output.get("data", ())]
+    assert all("Plotly.newPlot" in output.data["text/html"] for output in figures)
+    assert any(len(text) > 1_000_000 for text in texts)

@@ -8,6 +8,7 @@ Law 2: importing this module costs nothing. MLflow takes seconds to import, so `
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nine processes of the UI for jobs that we do not have
 }
 
 
@@ -257,8 +259,6 @@ class Helper:
 
 def serve(uri: str) -> None:
     """What a Helper's process does: open the store, then log one run for each line of JSON it reads."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, whose end ends us, between two runs
     for name in NOT_NEEDED:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails, as where it is not installed
@@ -296,13 +296,30 @@ def ui(port: int = 5000, tracking_uri: str | None = None) -> int:
     command += ["--default-artifact-root", root] if root else []
     # A first experiment has number 1; the default one, 0, is empty.
     print(f"MLflow UI: http://127.0.0.1:{port}/#/experiments/1/runs{tracking_view.QUERY} (Ctrl-C ends it)", flush=True)
-    process = subprocess.Popen(command, env={**SETTINGS, **os.environ})
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A group of its own, as it has children that a signal to it alone would leave alive.
+    process = subprocess.Popen(command, env={**SETTINGS, **os.environ}, start_new_session=True)
     try:
         return process.wait()
-    except KeyboardInterrupt:  # the server has got it too
-        return process.wait(timeout=30) and 0
+    except KeyboardInterrupt:
+        return 0
     finally:
-        process.terminate()
+        _end_group(process)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_group(process: "subprocess.Popen[bytes]", patience_s: float = 10.0) -> None:
+    """End a process that leads a group, and all the group; whoever has not gone in time is killed."""
+    try:
+        for word in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(process.pid, word)
+            until = time.monotonic() + patience_s
+            while time.monotonic() < until:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+    except ProcessLookupError:  # nobody is left
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from engine.tracking import _end_group
 from tests.app.words import QUICK
 
 HEAVY = ("numba", "polars", "mlflow", "plotly", "matplotlib", "scipy", "pandas", "exchange_calendars", "tqdm")
@@ -70,3 +72,54 @@ def test_a_closed_pipe(process: Any) -> None:
         err = running.stderr.read()
         running.wait(timeout=60)
     assert running.returncode == 141 and err == ""
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a group that still run; those that nobody has buried yet do not count."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = stat.read_text().rpartition(") ")
+        except OSError:  # it has ended in this moment
+            continue
+        state, _, pgid, *_ = rest.split()
+        if int(pgid) == leader and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="groups of processes are read from /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("deaf", ["", "trap '' TERM; "])
+def test_the_end_of_a_group_is_the_end_of_its_children(deaf: str) -> None:
+    words = f"{deaf}sleep 60 & sleep 60 & echo there; wait"
+    with subprocess.Popen(["sh", "-c", words], start_new_session=True, stdout=subprocess.PIPE) as leader:
+        assert leader.stdout and leader.stdout.readline() == b"there\n"
+        assert len(group(leader.pid)) == 3
+        _end_group(leader, 0.5)
+        assert group(leader.pid) == [] and leader.returncode is not None
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT])
+def test_the_ui_leaves_nobody_behind(process: Any, word: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with process("mode=ui", f"port={port}") as running:
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert running.poll() is None, "the UI ended by itself"
+            time.sleep(0.2)
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        (leader,) = (int(child) for child in children)
+        assert len(group(leader)) >= 2
+        running.send_signal(word)
+        assert running.wait(timeout=60) == 0
+    assert group(leader) == []

@@ -45,10 +45,12 @@ class Result:
 
     def __init__(self, orders: Any, reports: Any, refusals: Any, curve: Any, tape: Any, strategies: list[str],
                  start_equity: float, config: Mapping[str, Any] | None = None,
-                 identity: Mapping[str, Any] | None = None, seconds: float = math.nan) -> None:  # fmt: skip
+                 identity: Mapping[str, Any] | None = None, seconds: float = math.nan,
+                 title: str = "") -> None:  # fmt: skip
         self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
         self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
         self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
+        self.title = title  # a short name: of the parameters only what is not the default
         self.instruments: list[str] = [i.name for i in tape.instruments]
         self.lot: Floats = np.array([i.lot for i in tape.instruments], "f8")
         self.multiplier: Floats = np.array([i.multiplier for i in tape.instruments], "f8")
@@ -273,7 +275,7 @@ class Result:
         from engine import tracking
 
         return tracking.track(
-            experiment=experiment, name=name or self.label, tracking_uri=tracking_uri, params=self.params,
+            experiment=experiment, name=name or self.title or self.label, tracking_uri=tracking_uri, params=self.params,
             metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
             dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts_dir,
             note=note(self.metrics, self.label, self.tape.name, self.span()),

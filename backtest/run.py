@@ -185,6 +185,11 @@ class Prepared:
             found.append(f"{name} {again + 1}" if again else name)
         return found
 
+    def title(self) -> str:
+        """What tells this run from others of its strategies: their names, and the parameters that are not default."""
+        changed = [[f"{k}={v}" for k, v in s.values.items() if v != type(s).params[k].default] for s in self.strategies]
+        return ", ".join(" ".join([name, *own]) for name, own in zip(self.names(), changed, strict=True))
+
     def _advance(self, drive: Drive) -> int:
         """To the end of the tape; a long one in pieces, so that a bar can move and Ctrl-C is heard."""
         total = len(self.tape.events)
@@ -213,8 +218,7 @@ class Prepared:
             identity["faults"] = [str(fault) for fault in self.faults()]
             print("\n".join(f"tandem: stopped by a fault: {text}" for text in identity["faults"]), file=sys.stderr)
         return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape,
-                      self.names(), self.cash, self.config, identity,
-                      seconds)  # fmt: skip
+                      self.names(), self.cash, self.config, identity, seconds, self.title())  # fmt: skip
 
     @cached_property
     def config(self) -> dict[str, Any]:

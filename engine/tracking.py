@@ -166,7 +166,7 @@ def _log(request: Mapping[str, Any], client: Any = None) -> TrackedRun:
     with _contained(uri, request["artifacts"]):
         client = client or _client(uri)
         experiment_id = _experiment(client, request["experiment"], uri)
-        _show(client, experiment_id, request["params"])
+        _show(client, experiment_id, request["params"], request["metrics"])
         run = client.create_run(experiment_id, run_name=request["name"], start_time=int(time.time() * 1000))
         run_id = str(run.info.run_id)
         try:
@@ -179,10 +179,10 @@ def _log(request: Mapping[str, Any], client: Any = None) -> TrackedRun:
     return TrackedRun(run_id, experiment_id, uri, f"{uri.rstrip('/')}/{path}" if uri.startswith("http") else path)
 
 
-def _show(client: Any, experiment_id: str, params: Mapping[str, Any]) -> None:
-    """Give the experiment the view that `ui` opens, with columns for these parameters."""
+def _show(client: Any, experiment_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Give the experiment the view that `ui` opens, with columns for these parameters and figures."""
     before = client.get_experiment(experiment_id).tags.get(tracking_view.TAG, "")
-    text = tracking_view.view(tracking_view.tuned(params), before)
+    text = tracking_view.view(tracking_view.tuned(params), before, metrics)
     if text != before:
         client.set_experiment_tag(experiment_id, tracking_view.TAG, text)
 

@@ -247,6 +247,7 @@ def making() -> Result:
 
 
 def test_the_synthetic_market(making: Result) -> None:
+    assert making.title == "MarketMaking limit=5.0"
     found = parts_add_up(making)
     assert found.spread > 0 > found.inventory
     m = making.metrics

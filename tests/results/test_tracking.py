@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from backtest.figures import TICK_FIGURES
 from engine import tracking, tracking_view
 from engine.errors import TrackingError
 
@@ -90,6 +91,11 @@ def test_the_ui_opens_with_what_people_compare(tracked: Any) -> None:
     assert {chart["metricKey"] for chart in view["compareRunCharts"]} | set(tracking_view.COLUMNS) <= set(known)
     sections = {section["uuid"] for section in view["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} <= sections
+    # A run on quotes and trades adds its own figures, which stay when a run on bars follows.
+    assert "Quotes and trades" not in text
+    ticks = tracking_view.view(["half"], tracking_view.view(["half"], text, ["net_pnl"]), ["sharpe"])
+    assert "metrics.`markout_5s`" in json.loads(ticks)["selectedColumns"] and "Quotes and trades" in ticks
+    assert set(tracking_view.TICKS) <= {key for key, *_ in TICK_FIGURES}
     # Another strategy adds its columns, and however many there are, the tag fits.
     other = tracking_view.view(["window", "fast"], text)
     assert json.loads(other)["selectedColumns"][:3] == ["params.`fast`", "params.`slow`", "params.`window`"]

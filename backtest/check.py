@@ -293,7 +293,7 @@ def unseen(events: "np.ndarray[Any, Any]", done: int) -> int:
 
 
 def disturbed(events: "np.ndarray[Any, Any]", start: int, rng: np.random.Generator) -> "np.ndarray[Any, Any]":
-    """The events with every bar, quote and trade from `start` on replaced by another that is possible."""
+    """The events with every bar, quote, trade and level from `start` on replaced by another that is possible."""
     changed = np.array(events)
     kinds = events["kind"][start:]
     where = start + np.flatnonzero(kinds == codes.BAR)
@@ -312,6 +312,11 @@ def disturbed(events: "np.ndarray[Any, Any]", start: int, rng: np.random.Generat
     where = start + np.flatnonzero(kinds == codes.TRADE)
     changed["price"][where] = events["price"][where] * rng.uniform(0.5, 2.0, len(where))
     changed["traded"][where] = np.floor(rng.uniform(1.0, 50.0, len(where)))
+    where = start + np.flatnonzero(kinds == codes.DEPTH)
+    changed["traded"][where] = np.floor(rng.uniform(0.0, 50.0, len(where)))
+    for i in np.unique(events["instrument"][where]):  # prices on its tick: others of its own
+        own = where[events["instrument"][where] == i]
+        changed["price"][own] = rng.permutation(events["price"][own])
     return changed
 
 

@@ -43,7 +43,8 @@ def entries(compiled: bool = True) -> dict[str, Callable[[int], None]]:
 
 
 class VenueDesk:
-    """One account at a simulated venue. `ticks`: its market is quotes and trades, else bars.
+    """One account at a simulated venue. `ticks`: its market is quotes, trades and depth, else bars; `depth`: of which
+    instruments depth is told.
 
     `instruments` as for the kernel (records of Instrument), `cash` and `leverage` of the account, `orders`: how many it
     holds at most. Times are ns, quantities lots.
@@ -52,11 +53,13 @@ class VenueDesk:
     def __init__(
         self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, *, leverage: float = 1.0,
         orders: int = 1024, ticks: bool = False, compiled: bool = True, keep: int = 1 << 20,
+        depth: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        self.venue, self.ticks, self.keep = SimulatedVenue(instruments, cash, model, leverage, orders), ticks, keep
+        self.venue = SimulatedVenue(instruments, cash, model, leverage, orders, depth)
+        self.ticks, self.keep = ticks, keep
         self._run, self._first = entries(compiled), len(instruments)
         self._tape = np.zeros(self._first + 1024, Event.dtype)
-        self._reports = np.zeros(4 * (orders + 2) + 1024, Event.dtype)
+        self._reports = np.zeros(4 * (orders + 2) + 1024 + self.venue.header.levels, Event.dtype)
         self._history: list[Events] = []  # the reports of each call that had any
         self._dropped = 0  # exec id of the latest report that is no longer kept
         self._answers: dict[Instruction, tuple[int, int]] = {}  # its reports: after this exec id, up to that one

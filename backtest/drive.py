@@ -4,7 +4,7 @@ Nothing here decides anything; it owns memory and calls `run` until the tape is 
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,11 @@ from backtest.records import Loop, Venue, VenueBook, VenueMarket, VenueOrder
 from backtest.spool import Spool
 from engine.config import VenueModel
 from engine.errors import KernelHalted
-from engine.kernel import build, codes
+from engine.kernel import books, build, codes, levels
+from engine.kernel.books import Book
 from engine.kernel.events import Event
+from engine.kernel.layout import Record
+from engine.kernel.levels import Half
 from engine.kernel.machine import Machine
 from engine.kernel.records import Curve, Instrument, Order, Refusal
 
@@ -51,14 +54,26 @@ def has_ticks(events: "np.ndarray[Any, Any]") -> bool:
     return bool(np.isin(events["kind"][:4096], (codes.QUOTE, codes.TRADE, codes.DEPTH)).any())
 
 
+def told_depth(events: "np.ndarray[Any, Any]") -> list[int]:
+    """The instruments whose depth a tape tells."""
+    return np.unique(events["instrument"][events["kind"] == codes.DEPTH]).tolist() if has_ticks(events) else []
+
+
 class SimulatedVenue:
     """Owns the venue's memory."""
 
     def __init__(
-        self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, leverage: float, orders: int
+        self,
+        instruments: "np.ndarray[Any, Any]",
+        cash: float,
+        model: VenueModel,
+        leverage: float,
+        orders: int,
+        depth: Sequence[int] = (),
     ) -> None:
         n = len(instruments)
-        parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n), (VenueBook, n)]
+        parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n), (VenueBook, n),
+                 (Book, n if depth else 0), (Half, 2 * len(depth))]  # fmt: skip
         offsets, at = [], 0
         for record, count in parts:
             offsets.append(at)
@@ -66,22 +81,28 @@ class SimulatedVenue:
         self.memory = np.zeros(at, np.uint8)
         self.header = Venue.at(self.memory.ctypes.data)
         v = self.header
-        v.orders_at, v.markets_at, v.instruments_at, v.books_at = offsets[1:]
+        v.orders_at, v.markets_at, v.instruments_at, v.books_at = offsets[1:5]
+        if depth:
+            v.depth_at, v.halves_at, v.levels = *offsets[5:], 2 * len(depth) * (levels.NEAR + levels.FAR)
+            sides = self._rows(Half, offsets[6], 2 * len(depth))
+            books.begin_all(self._rows(Book, offsets[5], n), sides, instruments["tick"], depth)
         v.order_ns, v.report_ns, v.feed_ns = (
             round(ms * 1e6) for ms in (model.order_ms, model.report_ms, model.feed_ms)
         )
         v.queue, v.power, v.next_expiry = QUEUES[model.queue], model.queue_power, (1 << 63) - 1
         v.slippage_bps, v.participation, v.touch = model.slippage_bps, model.participation, int(model.touch)
         v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = leverage, cash, n, orders, -(1 << 62)
-        rows = self.memory[offsets[1] :][: VenueOrder.dtype.itemsize * orders].view(VenueOrder.dtype)
-        rows["next"] = [*range(1, orders), -1]
-        self.markets = markets = self.memory[offsets[2] :][: VenueMarket.dtype.itemsize * n].view(VenueMarket.dtype)
+        self._rows(VenueOrder, offsets[1], orders)["next"] = [*range(1, orders), -1]
+        self.markets = markets = self._rows(VenueMarket, offsets[2], n)
         for name in ("head", "tail", "before", "after", "bar", "previous"):
             markets[name] = -1
         v.first = v.last = -1
         markets["unit"] = instruments["lot"] * instruments["multiplier"]
         markets["margin"] = instruments["margin"]
-        self.memory[offsets[3] :][: Instrument.dtype.itemsize * n].view(Instrument.dtype)[:] = instruments
+        self._rows(Instrument, offsets[3], n)[:] = instruments
+
+    def _rows(self, record: type[Record], at: int, count: int) -> "np.ndarray[Any, Any]":
+        return self.memory[at:][: record.dtype.itemsize * count].view(record.dtype)
 
 
 @dataclass
@@ -109,7 +130,10 @@ class Drive:
     def __post_init__(self) -> None:
         z = self.machine.sizes
         margin = loop.ROUNDS * z.outbox
-        self.margins = {"orders": margin, "reports": margin * 2 + 4 * z.orders}  # what one timestamp may need
+        self.margins = {
+            "orders": margin,
+            "reports": margin * 2 + 4 * z.orders + self.venue.header.levels,
+        }  # what one timestamp may need
         self.most = ROOM if len(self.events) < LONG else LONG_ROOM
         room = max(1024, min(len(self.events) // EVENTS_PER_ORDER, self.most))
         caps = {

@@ -17,7 +17,7 @@ from engine.kernel.records import copy_line, order_at
 
 def room(lp: Loop, v: Venue) -> bool:
     """Whether the buffer holds what one more event or order can bring about."""
-    return lp.reports_n + 4 * (v.opened + 1) <= lp.reports_cap
+    return lp.reports_n + 4 * (v.opened + 1) + v.levels <= lp.reports_cap
 
 
 def bars_meet(address: int) -> None:

@@ -32,7 +32,8 @@ class Parity:
         self.ticks = has_ticks(self.events)
         self.session = Session(prepared.machine(), journal, compiled=prepared.compiled)
         self.desk = VenueDesk(prepared.rows, prepared.cash, prepared.venue, leverage=prepared.risk.leverage,
-                              orders=prepared.sizes.orders, ticks=self.ticks, compiled=prepared.compiled)  # fmt: skip
+                              orders=prepared.sizes.orders, ticks=self.ticks, compiled=prepared.compiled,
+                              depth=prepared.depth)  # fmt: skip
         self.waiting: list[Rows] = []  # orders that have left the kernel and not reached the venue
         self.told: list[Rows] = []  # reports that have left the venue and not reached the kernel
         self.written: dict[str, list[Rows]] = {"orders": [], "reports": [], "refusals": []}

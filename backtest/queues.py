@@ -1,31 +1,49 @@
-"""The place of a resting order in the queue at its price, as far as the top of the book tells it.
+"""The place of a resting order in the queue at its price, as far as the market tells it.
 
 Whoever joins stands behind the volume that is shown at the price; trades at the price take from the front (quotes.py).
   less volume and no trade that explains it   cancels, ahead of or behind us as the queue model says
-  the quote is worse than our price           nothing is ahead any more
-Behind the touch nothing is shown: whoever joins there counts everything that appears at the price as ahead.
+  the best price is worse than ours           nothing is ahead any more
+With depth the volume of every level is known (depth.py). Without, nothing is shown behind the touch: whoever joins
+there counts everything that appears at the price as ahead.
 """
 
 import math
 
-from backtest.records import Venue, VenueBook, VenueOrder, venue_books
+from backtest.records import Venue, VenueOrder, venue_books, venue_depth, venue_halves
+from engine.kernel.books import key_of
 from engine.kernel.events import Event
+from engine.kernel.levels import volume_at
 
 SAME = 1e-9  # relative: prices nearer to each other are one price of the grid
 FRONT, POWER = 1, 2  # queue models; 0: cancels come from behind us
+
+
+def has_book(v: Venue, instrument: int) -> bool:
+    """Whether the tape tells the depth of an instrument."""
+    return v.depth_at != 0 and venue_depth(v, instrument).first >= 0
+
+
+def behind_touch(v: Venue, o: VenueOrder, best: float) -> float:
+    """The volume at the price of an order that is not at the touch and does not better it; inf while it is unknown."""
+    if not has_book(v, o.instrument):
+        return math.inf if best > 0.0 else 0.0
+    d = venue_depth(v, o.instrument)
+    h, key = venue_halves(v, d.first + (0 if o.side > 0 else 1)), key_of(d, o.price) * o.side
+    return volume_at(h, key) if key != 0 and not d.stale and key >= h.horizon else math.inf
 
 
 def join_queue(v: Venue, o: VenueOrder) -> None:
     """The volume ahead of an order that comes to rest at its price."""
     b = venue_books(v, o.instrument)
     best = b.bid if o.side > 0 else b.ask
-    shown = b.bid_volume if o.side > 0 else b.ask_volume
-    if abs(o.price - best) <= SAME * o.price:
-        o.ahead = shown
-    elif best <= 0.0 or (o.price - best) * o.side > 0.0:
+    if best > 0.0 and abs(o.price - best) <= SAME * o.price:
+        o.ahead = b.bid_volume if o.side > 0 else b.ask_volume
+    elif best > 0.0 and (o.price - best) * o.side > 0.0:
         o.ahead = 0.0
     else:
-        o.ahead = math.inf  # behind the touch: unknown until it is shown
+        o.ahead = behind_touch(v, o, best)
+    o.shown = o.ahead if o.ahead < math.inf else 0.0
+    o.traded = 0.0
 
 
 def cancels_ahead(v: Venue, ahead: float, gone: float, behind: float) -> float:
@@ -42,17 +60,22 @@ def cancels_ahead(v: Venue, ahead: float, gone: float, behind: float) -> float:
     return 0.0
 
 
-def requeue(v: Venue, ev: Event, o: VenueOrder, b: VenueBook) -> None:
-    """A new quote moves the place of a resting order in its queue. `b` is the book before it."""
+def told(v: Venue, o: VenueOrder, volume: float) -> None:
+    """The volume at the price of a resting order is told anew: its place moves up by the cancels ahead of it."""
+    gone = o.shown - volume - o.traded
+    if gone > 0.0:
+        o.ahead -= cancels_ahead(v, o.ahead, gone, o.shown - o.ahead)
+    o.ahead = max(0.0, min(o.ahead, volume))
+    o.shown = volume
+    o.traded = 0.0
+
+
+def requeue(v: Venue, ev: Event, o: VenueOrder) -> None:
+    """A new quote moves the place of a resting order in its queue."""
     best = ev.bid if o.side > 0 else ev.ask
-    shown = ev.bid_volume if o.side > 0 else ev.ask_volume
     if abs(o.price - best) <= SAME * o.price:
-        before = b.bid if o.side > 0 else b.ask
-        if abs(before - best) <= SAME * best:
-            was = b.bid_shown if o.side > 0 else b.ask_shown
-            gone = was - shown - (b.bid_traded if o.side > 0 else b.ask_traded)
-            if gone > 0.0:
-                o.ahead -= cancels_ahead(v, o.ahead, gone, was - o.ahead)
-        o.ahead = max(0.0, min(o.ahead, shown))
+        told(v, o, ev.bid_volume if o.side > 0 else ev.ask_volume)
     elif best <= 0.0 or (o.price - best) * o.side > 0.0:
         o.ahead = 0.0
+    elif not has_book(v, o.instrument):
+        o.shown = 0.0  # behind the touch again, and not seen

@@ -9,10 +9,9 @@ How the queue moves otherwise is in queues.py.
 No two of our orders take the same liquidity: the better price is served first, then the earlier arrival.
 """
 
-import math
-
+from backtest.depth import consume, deeper, enough, lots_of, outdated, touch
 from backtest.matching import fill
-from backtest.queues import SAME, join_queue, requeue
+from backtest.queues import SAME, has_book, join_queue, requeue
 from backtest.records import (
     Loop,
     Venue,
@@ -31,19 +30,6 @@ from engine.kernel.primitives import cold, hot
 from engine.kernel.records import Order
 
 NEVER = (1 << 63) - 1
-
-
-def lots_of(v: Venue, instrument: int, volume: float) -> int:
-    """Whole lots in a volume of the market."""
-    lots = volume / venue_instruments(v, instrument).lot + 1e-9
-    if not lots > 0.0:
-        return 0
-    return math.floor(lots) if lots < 4e15 else 1 << 52
-
-
-def touch(b: VenueBook, side: int) -> float:
-    """The best price of the other side, 0 when there is none."""
-    return b.ask if side > 0 else b.bid
 
 
 def reaches(b: VenueBook, side: int, price: float) -> bool:
@@ -66,17 +52,19 @@ def serve(lp: Loop, v: Venue, row: int, ts: int, price: float, volume: float, ma
 
 
 def take(lp: Loop, v: Venue, row: int, ts: int) -> None:
-    """An order that may trade at once takes what is shown at the touch."""
+    """An order that may trade at once takes what is shown: at the touch, and with depth level by level behind it."""
     o = venue_orders(v, row)
     b = venue_books(v, o.instrument)
     side, order_id = o.side, o.id
     price = touch(b, side)
-    if price > 0.0 and takes(b, o):
-        took = serve(lp, v, row, ts, price, b.ask_volume if side > 0 else b.bid_volume, False)
-        if side > 0:
-            b.ask_volume -= took
-        else:
-            b.bid_volume -= took
+    i = o.instrument
+    if o.tif == codes.FOK and has_book(v, i) and enough(v, o):
+        o.tif = codes.IOC  # it will be filled whole, level by level
+    while price > 0.0 and takes(b, o):
+        consume(v, i, side, serve(lp, v, row, ts, price, b.ask_volume if side > 0 else b.bid_volume, False))
+        if not (o.used and o.id == order_id) or (touch(b, side) == price and not deeper(v, i, side)):
+            break
+        price = touch(b, side)
     if o.used and o.id == order_id and (o.tif == codes.IOC or o.tif == codes.FOK):
         report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.NO_LIQUIDITY))
         remove(v, row)
@@ -182,6 +170,7 @@ def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
         if abs(o.price - ev.price) <= SAME * o.price:
             ahead = o.ahead
             o.ahead = max(0.0, ahead - ev.traded)
+            o.traded += ev.traded
             offered = min(left, ev.traded - ahead) if ahead < ev.traded else 0.0
         if offered > 0.0:
             left -= serve(lp, v, row, ts, o.price, offered, True)
@@ -189,20 +178,20 @@ def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
 
 def quote_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
     """A quote whose other side has come to our resting orders: it would have traded with them."""
-    b = venue_books(v, ev.instrument)
-    forget_met(v, ev.instrument)
+    i, b = ev.instrument, venue_books(v, ev.instrument)
+    forget_met(v, i)
     while True:
         shown = b.ask_volume if side > 0 else b.bid_volume
-        row = best_row(v, ev.instrument, side, touch(b, side)) if shown > 0.0 else -1
+        row = best_row(v, i, side, touch(b, side)) if shown > 0.0 else -1
         if row < 0:
             break
         o = venue_orders(v, row)
         o.met = 1
-        took = serve(lp, v, row, ev.ts, o.price, shown, True)
-        if side > 0:
-            b.ask_volume -= took
-        else:
-            b.bid_volume -= took
+        price = touch(b, side)
+        consume(v, i, side, serve(lp, v, row, ev.ts, o.price, shown, True))
+        empty = lots_of(v, i, b.ask_volume if side > 0 else b.bid_volume) == 0
+        if touch(b, side) != price or (empty and deeper(v, i, side)):
+            forget_met(v, i)  # more is shown behind
 
 
 @cold
@@ -250,7 +239,7 @@ def meet_quote(lp: Loop, v: Venue, ev: Event) -> None:
     while row >= 0:
         o = venue_orders(v, row)
         if o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered):
-            requeue(v, ev, o, b)
+            requeue(v, ev, o)
         row = o.next
     show(b, ev)
     quote_meets(lp, v, ev, codes.BUY)
@@ -275,10 +264,6 @@ def show(b: VenueBook, ev: Event) -> None:
     b.ask = ev.ask
     b.bid_volume = ev.bid_volume
     b.ask_volume = ev.ask_volume
-    b.bid_shown = ev.bid_volume
-    b.ask_shown = ev.ask_volume
-    b.bid_traded = 0.0
-    b.ask_traded = 0.0
 
 
 @hot
@@ -292,6 +277,8 @@ def market_event(lp: Loop, v: Venue, ev: Event) -> None:
         return  # the kernel halts on it
     m, b = venue_markets(v, i), venue_books(v, i)
     if ev.kind == codes.QUOTE:
+        if v.depth_at != 0 and outdated(v, ev):
+            return
         if m.head >= 0:
             meet_quote(lp, v, ev)
         else:
@@ -301,9 +288,5 @@ def market_event(lp: Loop, v: Venue, ev: Event) -> None:
     elif ev.kind == codes.TRADE:
         if m.head >= 0:
             meet_trade(lp, v, ev)
-        if ev.side < 0 and abs(ev.price - b.bid) <= SAME * ev.price:
-            b.bid_traded += ev.traded
-        elif ev.side > 0 and abs(ev.price - b.ask) <= SAME * ev.price:
-            b.ask_traded += ev.traded
         if m.last == 0.0:
             m.last = ev.price

@@ -3,7 +3,9 @@
 The venue's state is one block of memory too: Venue, then its tables, found by offsets.
 """
 
+from engine.kernel.books import Book
 from engine.kernel.layout import F8, I1, I4, I8, U1, U2, U4, Array, Record
+from engine.kernel.levels import Half
 from engine.kernel.primitives import Pointer, Table
 from engine.kernel.records import Instrument
 
@@ -20,6 +22,8 @@ class VenueOrder(Record):
     price: F8
     stop: F8
     ahead: F8  # volume before it in the queue at its price, units
+    shown: F8  # volume of its level as it was last told, 0 = unknown
+    traded: F8  # at its price since then
     instrument: U4
     strategy: U2
     side: I1
@@ -61,10 +65,6 @@ class VenueBook(Record):
     ask: F8
     bid_volume: F8
     ask_volume: F8
-    bid_shown: F8  # volume of the last quote, before we took any
-    ask_shown: F8
-    bid_traded: F8  # at the touch since that quote
-    ask_traded: F8
 
 
 class Venue(Record):
@@ -102,6 +102,9 @@ class Venue(Record):
     markets_at: I8
     instruments_at: I8
     books_at: I8
+    depth_at: I8  # whole books, less what our own orders took; 0: the tape tells no depth
+    halves_at: I8
+    levels: I8  # that all of them hold at most
 
 
 class Loop(Record):
@@ -153,3 +156,5 @@ venue_orders = Table(Venue, "orders_at", VenueOrder)
 venue_markets = Table(Venue, "markets_at", VenueMarket)
 venue_instruments = Table(Venue, "instruments_at", Instrument)
 venue_books = Table(Venue, "books_at", VenueBook)
+venue_depth = Table(Venue, "depth_at", Book)
+venue_halves = Table(Venue, "halves_at", Half)

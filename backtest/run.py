@@ -24,6 +24,7 @@ from backtest.drive import (
     SimulatedVenue,
     has_ticks,
     program,
+    told_depth,
     uncompiled,
 )
 from backtest.result import Result
@@ -83,7 +84,6 @@ def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments
         raise ConfigError(f"on_fault must be raise or continue, got {on_fault!r}.")
     risk, venue = _with(Risk() if risk is None else risk, VenueModel() if venue is None else venue, short)
     tape = open_tape(data, instruments, start, end, **(open_options or {}))
-    refuse_depth_alone(tape)
     return Prepared(given, tape, float(cash), risk, venue, compiled, sizes, on_fault, name)
 
 
@@ -108,16 +108,6 @@ def _with(risk: Risk, venue: VenueModel, short: dict[str, Any]) -> tuple[Risk, V
     return Risk(**first), VenueModel(**second)
 
 
-def refuse_depth_alone(tape: Any) -> None:
-    """Depth is on the tape, but no order meets it yet; ConfigError where there is nothing else to trade on."""
-    kinds = set(np.unique(tape.events["kind"][:4096]).tolist())
-    if codes.DEPTH in kinds and not kinds & {codes.QUOTE, codes.BAR}:
-        raise ConfigError(
-            f"{tape.name} holds depth but no quotes among its first events, and orders meet quotes and trades only: "
-            "import its quotes too (top of the book), or make bars of its trades with fold_tape."
-        )
-
-
 class Prepared:
     """A backtest that is ready to run; each run starts afresh."""
 
@@ -130,6 +120,7 @@ class Prepared:
         self.sizes = sizes or sizes_for(len(self.rows), len(strategies))
         self.images = [build.handlers(type(s)) if compiled or type(s).library else None for s in strategies]
         ticks = has_ticks(tape.events)
+        self.depth = [i for i in told_depth(tape.events) if i < len(self.rows)]
         self.function = program(ticks) if compiled else uncompiled(ticks)
         self.name = name or strategies[0].__class__.__name__.lower()
         self._places: list[Placed] | None = None
@@ -148,18 +139,18 @@ class Prepared:
     def machine(self) -> Machine:
         """A fresh kernel."""
         return Machine(self.places(), self.rows, cash=self.cash, limits=self.risk.limits(),
-                       breach=self.risk.breaches(), sizes=self.sizes)  # fmt: skip
+                       breach=self.risk.breaches(), sizes=self.sizes, depth=self.depth)  # fmt: skip
 
     def plan(self, names: Sequence[str] = (), session: int = 1) -> Plan:
         """What the kernel is built of, for a session; `names`: by which the classes of the strategies are found."""
         found = tuple(names) or tuple(type(s).__qualname__ for s in self.strategies)
         return Plan(tuple(self.strategies), found, self.tape.instruments, self.rows, self.cash, self.risk.limits(),
-                    self.risk.breaches(), self.sizes, session, self.compiled)  # fmt: skip
+                    self.risk.breaches(), self.sizes, session, self.compiled, depth=tuple(self.depth))  # fmt: skip
 
     def drive(self, function: Any = None) -> Drive:
         """A fresh kernel and venue on the tape."""
         machine = self.machine()
-        venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders)
+        venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders, self.depth)
         events = self.tape.events
         span = int(events["ts"][-1]) - int(events["ts"][0])
         sample = 0 if len(events) <= CURVE_POINTS else span // (CURVE_POINTS // 2)

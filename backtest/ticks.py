@@ -5,11 +5,13 @@ The venue sees a market event at its `ts`, the kernel at its `recv` (and `feed_n
 At the same moment: market events at the venue, then orders arrive, then reports reach the kernel, then market events.
 """
 
+from backtest.depth import absorb_depth, lose_all, show_best
 from backtest.loop import LATEST, ROW, flush_refusals, sample
 from backtest.matching import split
-from backtest.quotes import arrive, market_event
-from backtest.records import Loop, Venue, loop_at, venue_at
-from backtest.venue import EVENT_BYTES, absorb_action
+from backtest.queues import has_book
+from backtest.quotes import arrive, expire, market_event, quote_meets, trigger
+from backtest.records import Loop, Venue, loop_at, venue_at, venue_books, venue_markets
+from backtest.venue import EVENT_BYTES, absorb_action, mark
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
@@ -26,7 +28,7 @@ def room(lp: Loop, k: Kernel, v: Venue) -> bool:
     """Whether the buffers hold what one moment can produce at most."""
     orders = k.outbox_cap
     return (lp.curve_n < lp.curve_cap and lp.orders_n + orders <= lp.orders_cap
-            and lp.reports_n + 4 * (v.opened + lp.orders_n - lp.arrived) + 2 * orders <= lp.reports_cap
+            and lp.reports_n + 4 * (v.opened + lp.orders_n - lp.arrived) + 2 * orders + v.levels <= lp.reports_cap
             and lp.refusals_n + k.refusal_cap <= lp.refusals_cap)  # fmt: skip
 
 
@@ -50,10 +52,34 @@ def venue_event(lp: Loop, v: Venue, ev: Event) -> None:
     """A market event at the venue."""
     if ev.kind == codes.QUOTE or ev.kind == codes.TRADE:
         market_event(lp, v, ev)
+    elif ev.kind == codes.DEPTH or ev.kind == codes.GAP:
+        depth_event(lp, v, ev)
     elif ev.instrument < v.instruments and ev.kind != codes.BAR:
         if ev.kind == codes.SPLIT:
             split(lp, v, ev)
         absorb_action(v, ev)
+
+
+def depth_event(lp: Loop, v: Venue, ev: Event) -> None:
+    """The venue's own view of depth, and our orders with it once the book is whole."""
+    i = ev.instrument
+    v.ts = max(v.ts, ev.ts)
+    if i >= v.instruments:
+        if ev.kind == codes.GAP:
+            lose_all(v)
+        return
+    if not has_book(v, i) or not absorb_depth(v, ev):
+        return
+    if ev.ts >= v.next_expiry:
+        expire(lp, v, ev.ts)
+    m, b = venue_markets(v, i), venue_books(v, i)
+    show_best(v, i)
+    if m.head >= 0:
+        quote_meets(lp, v, ev, codes.BUY)
+        quote_meets(lp, v, ev, codes.SELL)
+        trigger(lp, v, ev, b.bid, b.ask)
+    if b.bid > 0.0 and b.ask > 0.0:
+        mark(v, m, 0.5 * (b.bid + b.ask))
 
 
 def arrival(lp: Loop, v: Venue, last: int) -> int:
@@ -175,7 +201,7 @@ def run_ticks(address: int) -> None:
         lp.plain = plain_at(k, ctx, recv)
         while True:
             prefetch(tape + at + AHEAD)
-            if recv == lp.plain and (ev.kind == codes.QUOTE or ev.kind == codes.TRADE) and ev.instrument < n:
+            if recv == lp.plain and codes.QUOTE <= ev.kind <= codes.DEPTH and ev.instrument < n:
                 if step_tick(k, ctx, ev):
                     lp.plain = plain_at(k, ctx, recv)
             else:

@@ -86,13 +86,14 @@ class Plan:
     session: int = 1
     compiled: bool = True
     images: tuple[str, ...] = ()  # digests that were asked for; empty: those of the sources as they are
+    depth: tuple[int, ...] = ()  # instruments that have a book
 
     def machine(self) -> Machine:
         """A fresh kernel. Raises ImageError for an image that is asked for and not to be had."""
         everything = tuple(range(len(self.rows)))
         placed = [Placed(s, everything, found) for s, (found, _) in zip(self.strategies, self._handlers(), strict=True)]
         return Machine(placed, self.rows, cash=self.cash, limits=dict(self.limits), breach=dict(self.breach),
-                       session=self.session, sizes=self.sizes)  # fmt: skip
+                       session=self.session, sizes=self.sizes, depth=self.depth)  # fmt: skip
 
     def header(self, program: tuple[str, Any], **more: Any) -> dict[str, Any]:
         """The header of a journal; `program`: name and entries of the driver's, `more`: what else is to be kept."""
@@ -105,7 +106,7 @@ class Plan:
         return {
             "strategies": strategies, "instruments": [info.asdict() for info in self.infos], "rows": rows,
             "cash": self.cash, "limits": dict(self.limits), "breach": {str(k): v for k, v in self.breach.items()},
-            "sizes": asdict(self.sizes), "session": self.session, "versions": versions,
+            "sizes": asdict(self.sizes), "session": self.session, "depth": list(self.depth), "versions": versions,
             "kernel": build.program_digest(*program) if self.compiled else UNCOMPILED,
             "platform": image.platform_words()[:6], **more,
         }  # fmt: skip
@@ -132,7 +133,7 @@ class Plan:
         return cls(tuple(made), tuple(one["name"] for one in header["strategies"]),
                    tuple(InstrumentInfo.fill(info) for info in header["instruments"]), rows, header["cash"],
                    header["limits"], {int(k): v for k, v in header["breach"].items()}, Sizes(**header["sizes"]),
-                   header["session"], compiled, images)  # fmt: skip
+                   header["session"], compiled, images, tuple(header["depth"]))  # fmt: skip
 
 
 def layout_of(strategy: type[Strategy]) -> str:

@@ -9,7 +9,7 @@ Fernandez-Tapia 2013, "Dealing with the inventory risk" (the closed form for a l
 
 import math
 
-from engine.kernel.events import Quote
+from engine.kernel.events import Depth, Quote
 from engine.kernel.indicators import Decay
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
@@ -54,8 +54,15 @@ class MarketMaking(Strategy):
     held: float
 
     def on_quote(self, quote: Quote, ctx: Ctx) -> None:
-        tick = ctx.tick
-        if not (quote.bid > 0.0 and quote.ask > quote.bid):
+        self.requote(ctx)
+
+    def on_depth(self, depth: Depth, ctx: Ctx) -> None:
+        self.requote(ctx)
+
+    def requote(self, ctx: Ctx) -> None:
+        """Both sides anew, around what the best prices say now."""
+        tick, best_bid, best_ask = ctx.tick, ctx.bid, ctx.ask
+        if not (best_bid > 0.0 and best_ask > best_bid):
             ctx.quote(0.0, 0.0, self.qty)  # one side is missing, or the book is crossed or locked
             self.quoted = 0.0
             return
@@ -75,6 +82,6 @@ class MarketMaking(Strategy):
         self.quoted = fair
         self.held = position
         half = (self.half_ticks + self.widen * pace) * tick
-        bid = min(quote.bid, math.floor((fair - half) / tick + 1e-9) * tick) if position < self.limit else 0.0
-        ask = max(quote.ask, math.ceil((fair + half) / tick - 1e-9) * tick) if position > -self.limit else 0.0
+        bid = min(best_bid, math.floor((fair - half) / tick + 1e-9) * tick) if position < self.limit else 0.0
+        ask = max(best_ask, math.ceil((fair + half) / tick - 1e-9) * tick) if position > -self.limit else 0.0
         ctx.quote(bid, ask, self.qty)

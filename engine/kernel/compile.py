@@ -27,6 +27,7 @@ from engine.kernel.compile_methods import link, translators
 from engine.kernel.compile_types import (
     address_intrinsic,
     behind_intrinsic,
+    highest_bit_intrinsic,
     invoke_intrinsic,
     pointer_intrinsic,
     prefetch_intrinsic,
@@ -35,7 +36,7 @@ from engine.kernel.compile_types import (
 )
 from engine.kernel.domain import CHECKED
 from engine.kernel.layout import Record
-from engine.kernel.primitives import AddressOf, Behind, Invoke, Pointer, Prefetch, Table
+from engine.kernel.primitives import AddressOf, Behind, HighestBit, Invoke, Pointer, Prefetch, Table
 
 
 def plainly(dispatcher: Any) -> Any:
@@ -86,6 +87,8 @@ class Translator:
             twin = invoke_intrinsic
         elif isinstance(value, Prefetch):
             twin = prefetch_intrinsic
+        elif isinstance(value, HighestBit):
+            twin = highest_bit_intrinsic
         self.keep.append(value)
         self.twins[key] = twin
         return twin

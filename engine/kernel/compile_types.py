@@ -163,6 +163,18 @@ def prefetch_intrinsic(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def highest_bit_intrinsic(typing: Any, word: Any) -> Any:
+    """The place of the highest bit of a word; one instruction."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.IntType(64)
+        leading = builder.ctlz(context.cast(builder, args[0], signature.args[0], types.int64), ir.IntType(1)(1))
+        return builder.sub(kind(63), leading)
+
+    return (types.int64(word), codegen) if isinstance(word, types.Integer) else None
+
+
+@intrinsic
 def _table_item(typing: Any, table: Any, index: Any) -> Any:
     """(PerInstrument field, index) -> address of the item; unchecked."""
     if not isinstance(table, _Tables):

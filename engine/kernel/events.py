@@ -87,6 +87,23 @@ class Trade(Record):
     side: Annotated[int, "i8", 40]
 
 
+class Depth(Record):
+    """The DEPTH event that closes a group as `on_depth` sees it: what it tells of one level; the book is whole.
+
+    `side` is 1 for a bid, -1 for an ask, `volume` the whole volume at `price` from now on, 0 when it is gone; `code`
+    is UPDATE or SNAPSHOT. The levels of the book are in `ctx`.
+    """
+
+    ts: Annotated[int, "i8", 0]
+    recv: Annotated[int, "i8", 8]
+    code: Annotated[int, "u1", 17]
+    source: Annotated[int, "u2", 18]
+    instrument: Annotated[int, "u4", 20]
+    price: Annotated[float, "f8", 24]
+    volume: Annotated[float, "f8", 32]
+    side: Annotated[int, "i8", 40]
+
+
 class Report(Record):
     """A REPORT event as `on_report` sees it: `code` is the kind of report, `qty` signed lots."""
 

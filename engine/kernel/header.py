@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.kernel import codes
-from engine.kernel.events import Bar, Event, Quote, Report, Slice, Timer, Trade
+from engine.kernel.books import Book
+from engine.kernel.events import Bar, Depth, Event, Quote, Report, Slice, Timer, Trade
 from engine.kernel.layout import Array, Field, PerInstrument, Record
-from engine.kernel.records import Instrument, Kernel, Market, OpenOrder, Position, Signal
+from engine.kernel.levels import Half
+from engine.kernel.records import Desk, Instrument, Kernel, Market, OpenOrder, Position, Signal
 from engine.kernel.signals import CTX_BYTES, Ctx
 from engine.kernel.strategy import HANDLERS, Strategy
 from engine.kernel.verbs import VERBS
@@ -24,7 +26,8 @@ C_TYPES = {"i1": "int8_t", "i4": "int32_t", "i8": "int64_t", "u1": "uint8_t", "u
 KEYWORDS = set("auto break case char const continue default do double else enum extern float for goto if inline int "
                "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
                "volatile while bool true false nullptr asm class new delete this".split())  # fmt: skip
-PUBLIC = (Ctx, Event, Bar, Quote, Trade, Report, Timer, Slice, Instrument, Market, Position, OpenOrder, Signal, Kernel)
+PUBLIC = (Ctx, Event, Bar, Quote, Trade, Depth, Report, Timer, Slice, Instrument, Market, Position, Desk, OpenOrder,
+          Signal, Book, Half, Kernel)  # fmt: skip
 TABLE = "tandem_table"
 
 

@@ -17,7 +17,7 @@ from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 from engine.errors import StrategyError
-from engine.kernel.events import Bar, Event, Quote, Report, Slice, Timer, Trade
+from engine.kernel.events import Bar, Depth, Quote, Report, Slice, Timer, Trade
 from engine.kernel.feedback import DEBUG, FIXED, HOLD, INSTEAD, REFUSED
 from engine.kernel.image import methods_of
 from engine.kernel.layout import PerInstrument, Record
@@ -30,8 +30,8 @@ BUILTINS = ("abs", "bool", "divmod", "enumerate", "float", "int", "len", "max", 
 GROWING = {"append", "extend", "insert", "appendleft", "popleft", "setdefault"}
 IMPURE = {"random", "time", "datetime", "os", "sys", "secrets", "uuid", "logging", "threading"}
 WORDS = {"i8": "int", "f8": "float", "b1": "bool"}
-EVENTS: dict[type[Record], str] = {Bar: "A bar", Quote: "A quote", Trade: "A trade", Report: "A report",
-                                   Timer: "A timer", Slice: "A slice", Event: "An event"}  # fmt: skip
+EVENTS: dict[type[Record], str] = {Bar: "A bar", Quote: "A quote", Trade: "A trade", Depth: "A depth event",
+                                   Report: "A report", Timer: "A timer", Slice: "A slice"}  # fmt: skip
 
 
 def inspect_strategy(strategy: type[Strategy]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError
-from engine.kernel import codes, records
+from engine.kernel import books, codes, levels, records
 from engine.kernel.layout import Record
 from engine.kernel.primitives import Invoke
 from engine.kernel.signals import CTX_BYTES, Ctx
@@ -58,7 +58,9 @@ class Machine:
         breach: dict[int, int] | None = None,
         session: int = 1,
         sizes: Sizes | None = None,
+        depth: Sequence[int] = (),
     ) -> None:
+        """`depth`: the instruments that have a book."""
         if not placed:
             raise ConfigError("A kernel needs at least one strategy.")
         if instruments.dtype != records.Instrument.dtype or len(instruments) == 0:
@@ -73,6 +75,7 @@ class Machine:
             "signals_at": (records.Signal, z.signals), "slots_at": (records.Slot, s),
             "routes_at": (records.Route, n * s), "outbox_at": (records.Order, z.outbox),
             "refusals_at": (records.Refusal, z.refusals), "desks_at": (records.Desk, n * s),
+            "books_at": (books.Book, n if depth else 0), "halves_at": (levels.Half, 2 * len(depth)),
         }  # fmt: skip
         where, at = {}, CTX_BYTES + _round(records.Kernel.dtype.itemsize)
         for name, (record, rows) in tables.items():
@@ -96,6 +99,8 @@ class Machine:
         self.ctx = Ctx.at(self.arena.ctypes.data)
         self.kernel = records.Kernel.at(self.arena.ctypes.data + CTX_BYTES)
         self._header(instruments, cash, limits or {}, breach or {}, session)
+        if depth:
+            books.begin_all(self.table("books_at"), self.table("halves_at"), instruments["tick"], depth)
         self._strategies(states)
 
     def table(self, name: str) -> "np.ndarray[Any, Any]":
@@ -147,7 +152,7 @@ class Machine:
     ) -> None:
         k, z = self.kernel, self.sizes
         for name, at in self._where.items():
-            setattr(k, name, at - CTX_BYTES)
+            setattr(k, name, at - CTX_BYTES if self.tables.get(name, (None, 1))[1] else 0)
         k.instruments, k.strategies = len(instruments), len(self.placed)
         k.order_cap, k.order_mask = z.orders, z.orders - 1
         k.signal_cap, k.outbox_cap, k.refusal_cap = z.signals, z.outbox, z.refusals

@@ -62,6 +62,16 @@ class Prefetch:
 prefetch = Prefetch()
 
 
+class HighestBit:
+    """`highest_bit(word)`: the place, 0 to 63, of the highest bit that is set in a word which is not 0."""
+
+    def __call__(self, word: int) -> int:
+        return (word & 0xFFFF_FFFF_FFFF_FFFF).bit_length() - 1
+
+
+highest_bit = HighestBit()
+
+
 class Invoke:
     """`invoke(handler, state, event, ctx)`: call `void handler(void*, void*, void*)` through its address.
 

@@ -289,6 +289,8 @@ class Kernel(Record):
     refusals_at: I8
     addresses_at: I8
     desks_at: I8
+    books_at: I8  # 0: nobody tells depth
+    halves_at: I8
     limits: Limits
 
 

@@ -8,6 +8,8 @@ Law: a signal has no effect until it has passed risk, at the end of the dispatch
 import math
 
 from engine.kernel import codes
+from engine.kernel.books import Book, books, halves, key_of, price_of
+from engine.kernel.levels import NONE, Half, below, level, volume_at
 from engine.kernel.primitives import Behind, hot
 from engine.kernel.records import Kernel, desks, instruments, markets, open_orders, positions, signals
 from engine.kernel.wishes import Caller, keep, queue, queue_cancel, queue_order, queue_target
@@ -123,6 +125,60 @@ class Ctx(Caller):
         return (m.bid * m.ask_volume + m.ask * m.bid_volume) / total
 
     @property
+    def crossed(self) -> bool:
+        """Whether the best bid is at or above the best ask: the book is locked or crossed."""
+        m = markets(kernel_of(self), self.instrument)
+        return 0.0 < m.ask <= m.bid
+
+    @property
+    def stale(self) -> bool:
+        """Whether the book was lost (a gap, a row that made no sense); it is empty until the next snapshot."""
+        return depth_of(self) and books(kernel_of(self), self.instrument).stale != 0
+
+    def level_price(self, side: int, k: int) -> float:
+        """Price of level `k` of the book, 0 the best, on the side of the bids (1, BUY) or of the asks (-1, SELL).
+
+        0 when the book has fewer levels, or the instrument no book: levels are known where the data have depth.
+        """
+        if not depth_of(self):
+            return 0.0
+        b = books(kernel_of(self), self.instrument)
+        return price_of(b, level(half_of(self, b, side), k))
+
+    def level_volume(self, side: int, k: int) -> float:
+        """Volume of level `k`, units; 0 when there is no such level."""
+        if not depth_of(self):
+            return 0.0
+        h = half_of(self, books(kernel_of(self), self.instrument), side)
+        key = level(h, k)
+        return volume_at(h, key) if key != NONE else 0.0
+
+    def volume_at(self, side: int, price: float) -> float:
+        """Volume of the book at a price, units; 0 when nothing is shown there."""
+        if not depth_of(self):
+            return 0.0
+        b = books(kernel_of(self), self.instrument)
+        key = key_of(b, price)
+        return volume_at(half_of(self, b, side), key if side > 0 else -key) if key != 0 else 0.0
+
+    def volume_of(self, side: int, levels: int) -> float:
+        """Volume of the best `levels` levels of a side together, units."""
+        if not depth_of(self):
+            return 0.0
+        h = half_of(self, books(kernel_of(self), self.instrument), side)
+        total, key = 0.0, level(h, 0)
+        while levels > 0 and key != NONE:
+            total += volume_at(h, key)
+            key = below(h, key)
+            levels -= 1
+        return total
+
+    def imbalance_of(self, levels: int) -> float:
+        """(bids - asks) / their sum over the volumes of the best `levels` levels, in [-1, 1]; 0 without a book."""
+        bids, asks = self.volume_of(codes.BUY, levels), self.volume_of(codes.SELL, levels)
+        return (bids - asks) / (bids + asks) if bids + asks > 0.0 else 0.0
+
+    @property
     def tick(self) -> float:
         """Price step of the instrument."""
         return instruments(kernel_of(self), self.instrument).tick
@@ -218,3 +274,14 @@ class Ctx(Caller):
 
 
 kernel_of = Behind(Ctx, CTX_BYTES, Kernel)
+
+
+def depth_of(ctx: Ctx) -> bool:
+    """Whether the instrument has a book."""
+    k = kernel_of(ctx)
+    return k.books_at != 0 and books(k, ctx.instrument).first >= 0
+
+
+def half_of(ctx: Ctx, b: Book, side: int) -> Half:
+    """The bids (side 1) or the asks of a book."""
+    return halves(kernel_of(ctx), b.first + (0 if side > 0 else 1))

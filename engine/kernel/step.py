@@ -11,6 +11,7 @@ For each event, in this order, no exceptions:
 
 from engine.kernel import codes
 from engine.kernel.events import Event
+from engine.kernel.market import absorb_depth, absorb_gap, absorb_tick
 from engine.kernel.orders import (
     ACK,
     CANCEL_REJECTED,
@@ -30,7 +31,6 @@ from engine.kernel.positions import apply_cash, apply_fill, apply_mark, apply_sp
 from engine.kernel.primitives import address_of, cold, hot, invoke
 from engine.kernel.records import (
     Kernel,
-    Market,
     Slot,
     address_at,
     instruments,
@@ -45,7 +45,6 @@ from engine.kernel.resolve import carry_out_breach, resolve, void
 from engine.kernel.risk import new_day, watch_losses
 from engine.kernel.signals import Ctx
 
-LOST = -(1 << 62)  # of Market.ts: longer ago than any limit on stale prices allows
 NEVER = -(1 << 63)  # no event is received then
 
 
@@ -103,29 +102,6 @@ def absorb_command(k: Kernel, ev: Event) -> None:
             s.fault = 0  # other code: it may be resumed
 
 
-def absorb_gap(k: Kernel, instrument: int) -> None:
-    """Events of an instrument were lost (of all, when there is no such): its market is stale until the next one."""
-    for i in range(k.instruments):
-        if i == instrument or instrument >= k.instruments:
-            markets(k, i).ts = LOST
-
-
-@hot
-def absorb_tick(k: Kernel, m: Market, ev: Event) -> None:
-    """The top of the book, or a trade. The mark is the middle of the quote; without one, the last trade."""
-    if ev.kind == codes.QUOTE:
-        m.bid = ev.bid
-        m.ask = ev.ask
-        m.bid_volume = ev.bid_volume
-        m.ask_volume = ev.ask_volume
-        if ev.bid > 0.0 and ev.ask > 0.0:
-            apply_mark(k, m, k.ts, 0.5 * (ev.bid + ev.ask))
-    elif m.bid > 0.0 and m.ask > 0.0:
-        m.ts = k.ts
-    else:
-        apply_mark(k, m, k.ts, ev.price)
-
-
 def absorb(k: Kernel, ev: Event) -> int:
     """Every kind but BAR. Returns the strategy to dispatch to, -1 for nobody, -2 for all that are subscribed."""
     kind, i = ev.kind, ev.instrument
@@ -143,6 +119,9 @@ def absorb(k: Kernel, ev: Event) -> int:
     m = markets(k, i)
     if kind == codes.QUOTE or kind == codes.TRADE:
         absorb_tick(k, m, ev)
+    elif kind == codes.DEPTH:
+        absorb_depth(k, m, ev)
+        return -2 if ev.last != 0 else -1  # handlers see whole books
     elif kind == codes.SPLIT:
         apply_split(k, i, ev.amount)
         recommit(k, i)
@@ -260,10 +239,15 @@ def step_bar(k: Kernel, ctx: Ctx, ev: Event) -> bool:
 
 @hot
 def step_tick(k: Kernel, ctx: Ctx, ev: Event) -> bool:
-    """The same for one more quote or trade."""
+    """The same for one more quote, trade or change of a book; `on_depth` is called when the book is whole."""
     i = ev.instrument
     k.seq += 1
-    absorb_tick(k, markets(k, i), ev)
+    if ev.kind == codes.DEPTH:
+        absorb_depth(k, markets(k, i), ev)
+        if ev.last == 0:
+            return False
+    else:
+        absorb_tick(k, markets(k, i), ev)
     dispatch(k, ctx, ev, ev.kind, i, -1)
     if k.signals:
         settle(k)

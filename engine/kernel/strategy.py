@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.errors import StrategyError
 from engine.kernel import codes
-from engine.kernel.events import Bar, Event, Quote, Report, Slice, Timer, Trade
+from engine.kernel.events import Bar, Depth, Quote, Report, Slice, Timer, Trade
 from engine.kernel.layout import Field, PerInstrument, Record, declared_at
 
 # handler -> (event kind, what its second argument is)
@@ -24,7 +24,7 @@ HANDLERS: dict[str, tuple[int, type[Record]]] = {
     "on_bar": (codes.BAR, Bar),
     "on_quote": (codes.QUOTE, Quote),
     "on_trade": (codes.TRADE, Trade),
-    "on_depth": (codes.DEPTH, Event),
+    "on_depth": (codes.DEPTH, Depth),
     "on_report": (codes.REPORT, Report),
     "on_timer": (codes.TIMER, Timer),
     "on_slice": (codes.SLICE, Slice),

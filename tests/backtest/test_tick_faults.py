@@ -3,7 +3,7 @@
 import pytest
 
 from backtest.run import prepare
-from engine.errors import ConfigError, StrategyFault
+from engine.errors import StrategyFault
 from engine.kernel import codes
 from engine.kernel.events import Quote, Report
 from engine.kernel.signals import Ctx
@@ -45,13 +45,3 @@ def test_a_halt_that_risk_asks_for_at_a_report_ends_the_run() -> None:
     drive = prepared.drive()
     assert drive.advance() in (codes.HALTED, codes.FAULTED)
     assert drive.machine.kernel.halt == codes.HALT_RISK
-
-
-def test_depth_alone_is_refused() -> None:
-    """Neither the books nor the venue use it yet: an order would wait for ever, in silence."""
-    events = tape(*[BOOK] * 4)
-    rows = events.events.copy()
-    rows["kind"] = codes.DEPTH
-    rows.flags.writeable = False
-    with pytest.raises(ConfigError, match="quotes"):
-        prepare(Breaks(), type(events)(rows, events.instruments, "0" * 16, "depth"), cash=1e6)

@@ -69,12 +69,13 @@ def tape(*rows: tuple[Any, ...], feed: float = 0.0, **info: Any) -> Tape:
     return Tape(frozen(events), (InstrumentInfo("T", **{"tick": 0.01, **info}),), "0" * 16, "ticks")
 
 
-def play(events: Tape, wishes: dict[int, Any], **settings: Any) -> list[tuple[Any, ...]]:
+def play(events: Tape, wishes: dict[int, Any], trader: Trader | None = None, **settings: Any) -> list[tuple[Any, ...]]:
     """What the venue reported: (word, millisecond, lots, price) of fills, (word, millisecond, reason) of the rest."""
     WISHES.clear()
     WISHES.update({n: w if isinstance(w, list | tuple) else [w] for n, w in wishes.items()})
     IDS.clear()
-    prepared = prepare(Trader(), events, cash=1e6, compiled=False, **{"leverage": 1e9, "self_match": False, **settings})
+    given = {"leverage": 1e9, "self_match": False, **settings}
+    prepared = prepare(trader or Trader(), events, cash=1e6, compiled=False, **given)
     drive = prepared.drive()
     assert drive.advance() == 0, drive.machine.kernel.halt
     outputs = drive.outputs()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from engine.config import Data, Risk, Settings, VenueModel, config_hash, setting
 from engine.errors import ConfigError
 from engine.live.settings import REDIS, Execution, Feed, Nats
+from engine.live.status import Status, run_status
 
 Dump = Callable[[], str]
 
@@ -144,4 +145,5 @@ def run_publish(settings: Publish, dump: Dump) -> int:
 MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "venue": (Venue, run_venue, "the paper venue: the simulated venue behind gRPC, fed from Redis, reports on NATS"),
     "publish": (Publish, run_publish, "a dataset into Redis as if it were live, at N times its speed or flat out"),
+    "status": (Status, run_status, "a running engine in the terminal: positions, profit, rates, last refusals"),
 }

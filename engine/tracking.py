@@ -88,20 +88,21 @@ def curve_points(ts: Any, equity: Any, start_equity: float, points: int = POINTS
 def track(*, experiment: str, name: str, params: Mapping[str, Any], metrics: Mapping[str, float],
           curve: tuple[Any, Any], start_equity: float, dataset: tuple[str, str], tracking_uri: str | None = None,
           artifacts_dir: str | os.PathLike[str] | None = None, note: str = "", tags: Mapping[str, str] | None = None,
-          helper: "Helper | None" = None) -> TrackedRun:  # fmt: skip
+          helper: "Helper | None" = None, context: str = "backtest") -> TrackedRun:  # fmt: skip
     """Log one finished run.
 
     `params`: flat; `metrics`: NaN and infinity are left out; `curve`: `ts` ns UTC and equity, logged as the step
     metrics `equity` and `drawdown` whose timestamps are the times of the bars; `dataset`: name and content hash;
-    `artifacts_dir`: a directory whose files are copied; `note`: Markdown for the run's description. With `helper`,
-    the helper's process does it.
+    `artifacts_dir`: a directory whose files are copied; `note`: Markdown for the run's description; `context`: what the
+    dataset was used for. With `helper`, the helper's process does it.
 
     Raises TrackingError; the files in `artifacts_dir` are not touched.
     """
     commit = git_commit()
     known = {str(k): str(v) for k, v in (tags or {}).items()} | ({"mlflow.source.git.commit": commit} if commit else {})
     request = {
-        "experiment": experiment, "name": name, "uri": store_uri(tracking_uri), "note": note, "dataset": list(dataset),
+        "experiment": experiment, "name": name, "uri": store_uri(tracking_uri), "note": note,
+        "dataset": [*dataset, context],
         "params": {k: str(v)[: LONGEST["param"]] for k, v in params.items()},
         "metrics": {k: float(v) for k, v in metrics.items() if math.isfinite(v)},
         "points": curve_points(*curve, start_equity), "tags": {k: v[: LONGEST["tag"]] for k, v in known.items()},
@@ -201,11 +202,11 @@ def _fill(client: Any, run_id: str, request: Mapping[str, Any]) -> None:
     for i in range(max(-(-len(figures) // 900), -(-len(params) // 100), -(-len(tags) // 100))):
         rows, few = slice(i * 900, (i + 1) * 900), slice(i * 100, (i + 1) * 100)
         client.log_batch(run_id, metrics=figures[rows], params=params[few], tags=tags[few])
-    name, digest = request["dataset"]
+    name, digest, context = request["dataset"]
     # The store takes 36 characters of a digest and the UI shows them all; the whole of it is in the source.
     source = json.dumps({"uri": name, "digest": digest})
     dataset = Dataset(name=name, digest=digest[:16], source_type="local", source=source)
-    client.log_inputs(run_id, [DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", "backtest")])])
+    client.log_inputs(run_id, [DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", context)])])
     if request["artifacts"]:
         if not Path(request["artifacts"]).is_dir():  # MLflow would log nothing and say nothing
             raise TrackingError(f"run {run_id}: there is no directory {request['artifacts']}; save the result first.")

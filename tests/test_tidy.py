@@ -316,6 +316,9 @@ DOORS = {
     "mlflow": ("engine/tracking.py",),
     "hiredis": ("engine/live/redis_wire.py",),
     "nats": ("engine/live/nats_bus.py",),
+    "aiohttp": ("engine/live/admin.py",),
+    "prometheus_client": ("engine/live/observe.py",),
+    "rich": ("engine/live/status.py",),
     "grpc": ("engine/live/grpc_venue.py", "engine/live/grpc_service.py"),
 }
 

@@ -75,3 +75,14 @@ class Lease(Settings):
     where: ClassVar[str] = "lease"
 
     ttl_s: float = setting(10.0, "seconds of a lease; it is renewed at a third, and given up at four fifths", ge=0.5)
+
+
+@dataclass(frozen=True)
+class Admin(Settings):
+    """The HTTP server of an engine: metrics, health, commands."""
+
+    where: ClassVar[str] = "admin"
+
+    host: str = setting("127.0.0.1", "address that it listens on; beyond this machine, put a proxy with TLS before it")
+    port: int = setting(8080, "its port (0: any free one)", ge=0, lt=65_536)
+    token: str | None = setting(None, "of commands and status (null: a random one, in admin.token of the journal)")

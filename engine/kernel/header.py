@@ -2,7 +2,7 @@
 
 A strategy is `void on_bar(State *, const Bar *, Ctx *)` and its like, in a shared library that `Strategy.library`
 names. The header declares every record that takes part, checks their sizes and offsets while it compiles, and brings
-most verbs of `ctx` (see verbs.py) as inline functions that do what engine/kernel/signals.py does, step for step.
+the verbs of `ctx` (see verbs.py) as inline functions that do what engine/kernel/signals.py does, step for step.
 
 `tandem_abi` in the library says which layouts it was built for; the engine refuses another.
 """
@@ -43,7 +43,7 @@ def header(strategy: type[Strategy]) -> str:
         names[record] = name if name not in names.values() else f"{name}_{len(names)}"
     parts = [
         f"/* {strategy.__qualname__} for Tandem, ABI {abi_words(strategy)}. Generated: do not edit. */",
-        "#pragma once\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>",
+        "#pragma once\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <stdlib.h>",
         '#ifdef __cplusplus\n#define _Static_assert static_assert\nextern "C" {\n#endif',
         "/* One item for each instrument, behind the record: TANDEM_ITEM(double, state->prices, i). */\n"
         f"typedef struct {TABLE} {{ int64_t behind; int64_t length; }} {TABLE};\n"

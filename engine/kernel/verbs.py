@@ -1,9 +1,9 @@
-"""The verbs of ctx in C: what signals.py and wishes.py do, step for step, for strategies in other languages.
-
-Not here yet: quote, and what ctx says of the touch (bid, ask, ...); the Market record has the fields.
+"""The verbs of ctx in C: what signals.py, wishes.py and levels.py do, step for step, for strategies in other languages.
 
 The test of the C ABI holds both to the same orders, byte for byte; whoever changes one changes the other.
 """
+
+from engine.kernel import levels
 
 VERBS = r"""/* What ctx says and hears. `instrument` is an index, -1 that of the event; quantities in units. */
 static inline Kernel *tandem_kernel(const Ctx *ctx) { return (Kernel *)((char *)ctx + TANDEM_CTX_BYTES); }
@@ -163,4 +163,164 @@ static inline int tandem_is_open(const Ctx *ctx, int64_t order_id) {
     Kernel *k = tandem_kernel(ctx);
     OpenOrder *o = TANDEM_ROW(OpenOrder, k, open, order_id & k->order_mask);
     return o->id == order_id && TANDEM_RESERVED <= o->state && o->state < TANDEM_DONE_FILLED;
+}
+
+/* One side of tandem_quote: the id of its order from now on. A price on the tick is no worse than asked. */
+static inline double tandem_to_tick(double price, double tick, int side) {
+    double steps = price / tick, near, per_one;
+    if (!(steps < 4e15)) return price;
+    near = floor(steps + 0.5);
+    if (fabs(steps - near) >= 1e-6) near = side > 0 ? floor(steps) : ceil(steps);
+    per_one = floor(1.0 / tick + 0.5);
+    return fabs(per_one * tick - 1.0) < 1e-12 ? near / per_one : near * tick;
+}
+static inline int64_t tandem_keep(Ctx *ctx, int64_t id, int side, double price, double qty, int64_t i, int priority) {
+    Kernel *k = tandem_kernel(ctx);
+    OpenOrder *o = TANDEM_ROW(OpenOrder, k, open, id & k->order_mask);
+    double step = TANDEM_ROW(Instrument, k, instruments, i)->tick;
+    Signal *s;
+    if (id != 0 && tandem_is_open(ctx, id)) {
+        if (o->state != TANDEM_SENT && o->state != TANDEM_WORKING) return id;
+        if (!(price > 0.0)) {
+            s = tandem_queue(ctx, TANDEM_SIGNAL_CANCEL, i, 0.0, priority);
+            if (s) s->order_id = id;
+        } else if (fabs(tandem_to_tick(price, step, side) - o->price) > 0.5 * step) {
+            s = tandem_queue(ctx, TANDEM_SIGNAL_REPLACE, i, (double)o->filled * tandem_lot(k, i) + qty, priority);
+            if (s) {
+                s->order_id = id;
+                s->price = price;
+            }
+        }
+        return id;
+    }
+    if (!(price > 0.0)) return 0;
+    return tandem_order(ctx, i, side, qty, price, 0.0, TANDEM_GTC, TANDEM_POST_ONLY, priority, 0);
+}
+/* Keep a resting buy of `qty` units at `bid` and a sale at `ask`, moving only what changed; 0 keeps none there. */
+static inline void tandem_quote(Ctx *ctx, int64_t instrument, double bid, double ask, double qty) {
+    Kernel *k = tandem_kernel(ctx);
+    int64_t i = tandem_index(ctx, instrument);
+    Desk *d;
+    if (!tandem_exists(k, i)) {
+        ctx->fault = TANDEM_FAULT_QUEUE;
+        return;
+    }
+    d = TANDEM_ROW(Desk, k, desks, ctx->strategy * k->instruments + i);
+    d->buy = tandem_keep(ctx, d->buy, TANDEM_BUY, bid, qty, i, 0);
+    d->sell = tandem_keep(ctx, d->sell, TANDEM_SELL, ask, qty, i, 0);
+}
+
+/* The best quote of the instrument of the event, as the fields of Market; 0 where there is none. */
+static inline const Market *tandem_market(const Ctx *ctx) {
+    Kernel *k = tandem_kernel(ctx);
+    return TANDEM_ROW(Market, k, markets, ctx->instrument);
+}
+static inline double tandem_bid(const Ctx *ctx) { return tandem_market(ctx)->bid; }
+static inline double tandem_ask(const Ctx *ctx) { return tandem_market(ctx)->ask; }
+static inline double tandem_bid_volume(const Ctx *ctx) { return tandem_market(ctx)->bid_volume; }
+static inline double tandem_ask_volume(const Ctx *ctx) { return tandem_market(ctx)->ask_volume; }
+static inline double tandem_tick(const Ctx *ctx) {
+    return TANDEM_ROW(Instrument, tandem_kernel(ctx), instruments, ctx->instrument)->tick;
+}
+static inline double tandem_mid(const Ctx *ctx) {
+    const Market *m = tandem_market(ctx);
+    return m->bid > 0.0 && m->ask > 0.0 ? 0.5 * (m->bid + m->ask) : m->mark;
+}
+static inline double tandem_spread(const Ctx *ctx) {
+    const Market *m = tandem_market(ctx);
+    return m->bid > 0.0 && m->ask > 0.0 ? m->ask - m->bid : (double)NAN;
+}
+static inline double tandem_imbalance(const Ctx *ctx) {
+    const Market *m = tandem_market(ctx);
+    double total = m->bid_volume + m->ask_volume;
+    return total > 0.0 ? (m->bid_volume - m->ask_volume) / total : 0.0;
+}
+static inline double tandem_microprice(const Ctx *ctx) {
+    const Market *m = tandem_market(ctx);
+    double total = m->bid_volume + m->ask_volume;
+    if (!(total > 0.0 && m->bid > 0.0 && m->ask > 0.0)) return tandem_mid(ctx);
+    return (m->bid * m->ask_volume + m->ask * m->bid_volume) / total;
+}
+static inline int tandem_crossed(const Ctx *ctx) {
+    const Market *m = tandem_market(ctx);
+    return 0.0 < m->ask && m->ask <= m->bid;
+}
+
+/* The book of that instrument: NULL where no depth is told. `side` is TANDEM_BUY for the bids, TANDEM_SELL for asks. */
+static inline const Book *tandem_book(const Ctx *ctx) {
+    Kernel *k = tandem_kernel(ctx);
+    const Book *b = TANDEM_ROW(Book, k, books, ctx->instrument);
+    return k->books_at != 0 && b->first >= 0 ? b : NULL;
+}
+static inline const Half *tandem_half(const Ctx *ctx, int side) {
+    return TANDEM_ROW(Half, tandem_kernel(ctx), halves, tandem_book(ctx)->first + (side > 0 ? 0 : 1));
+}
+static inline int tandem_stale(const Ctx *ctx) { return tandem_book(ctx) && tandem_book(ctx)->stale; }
+static inline int tandem_near(const Half *h, int64_t key) {
+    return h->top - @BLOCKS < key >> @BLOCK && key >> @BLOCK <= h->top;
+}
+static inline int tandem_highest(int64_t word) { return 63 - __builtin_clzll((unsigned long long)word); }
+static inline double tandem_key_volume(const Half *h, int64_t key) {
+    int64_t at = (key * 3083085 >> 10) & (@FAR - 1);
+    if (tandem_near(h, key)) return h->volumes[key & (@NEAR - 1)];
+    while (h->far_keys[at] != 0 && h->far_keys[at] != key) at = (at + 1) & (@FAR - 1);
+    return h->far_keys[at] == key ? h->far_volumes[at] : 0.0;
+}
+/* Levels are known by keys: the price in ticks, negative for asks. The best one that is worse than `key`. */
+static inline int64_t tandem_below(const Half *h, int64_t key) {
+    int64_t word = key >> 6, block = key >> @BLOCK, bits, found = TANDEM_NO_LEVEL;
+    if (key > h->best) return h->best;
+    if (block > h->top - @BLOCKS) {
+        bits = h->words[word & (@WORDS - 1)] & (int64_t)((1ULL << (key & 63)) - 1);
+        if (bits) return (word * 64) + tandem_highest(bits);
+        bits = h->sums[block & (@BLOCKS - 1)] & (int64_t)((1ULL << (word & 63)) - 1);
+        while (!bits && --block > h->top - @BLOCKS) bits = h->sums[block & (@BLOCKS - 1)];
+        if (bits) {
+            word = block * 64 + tandem_highest(bits);
+            return word * 64 + tandem_highest(h->words[word & (@WORDS - 1)]);
+        }
+        key = (block + 1) * (1 << @BLOCK);
+    }
+    for (int64_t at = 0; h->far && at < @FAR; at++)
+        if (h->far_keys[at] && found < h->far_keys[at] && h->far_keys[at] < key) found = h->far_keys[at];
+    return found;
+}
+static inline int64_t tandem_level(const Half *h, int64_t level) {
+    int64_t key = level >= 0 ? h->best : TANDEM_NO_LEVEL;
+    while (level-- > 0 && key != TANDEM_NO_LEVEL) key = tandem_below(h, key);
+    return key >= h->horizon ? key : TANDEM_NO_LEVEL;
+}
+/* Price and volume of level `level`, 0 the best; 0 when there is no such level. */
+static inline double tandem_level_price(const Ctx *ctx, int side, int64_t level) {
+    const Book *b = tandem_book(ctx);
+    int64_t key = b ? tandem_level(tandem_half(ctx, side), level) : TANDEM_NO_LEVEL;
+    if (key == TANDEM_NO_LEVEL) return 0.0;
+    return b->per_one > 0.0 ? (double)llabs(key) / b->per_one : (double)llabs(key) * b->tick;
+}
+static inline double tandem_level_volume(const Ctx *ctx, int side, int64_t level) {
+    int64_t key = tandem_book(ctx) ? tandem_level(tandem_half(ctx, side), level) : TANDEM_NO_LEVEL;
+    return key == TANDEM_NO_LEVEL ? 0.0 : tandem_key_volume(tandem_half(ctx, side), key);
+}
+/* Volume at a price; of the best `levels` levels together; (bids - asks) / their sum over these. */
+static inline double tandem_volume_at(const Ctx *ctx, int side, double price) {
+    const Book *b = tandem_book(ctx);
+    double steps = b ? price * b->scale : 0.0;
+    int64_t key = 0.5 <= steps && steps < 1e12 ? (int64_t)(steps + 0.5) : 0;
+    if (key == 0 || !(fabs(steps - (double)key) <= 1e-6)) return 0.0;
+    return tandem_key_volume(tandem_half(ctx, side), side > 0 ? key : -key);
+}
+static inline double tandem_volume_of(const Ctx *ctx, int side, int64_t levels) {
+    const Half *h = tandem_book(ctx) ? tandem_half(ctx, side) : NULL;
+    int64_t key = h ? tandem_level(h, 0) : TANDEM_NO_LEVEL;
+    double total = 0.0;
+    for (; levels > 0 && key != TANDEM_NO_LEVEL; levels--, key = tandem_below(h, key))
+        total += tandem_key_volume(h, key);
+    return total;
+}
+static inline double tandem_imbalance_of(const Ctx *ctx, int64_t levels) {
+    double bids = tandem_volume_of(ctx, TANDEM_BUY, levels), asks = tandem_volume_of(ctx, TANDEM_SELL, levels);
+    return bids + asks > 0.0 ? (bids - asks) / (bids + asks) : 0.0;
 }"""
+for _name in ("BLOCKS", "BLOCK", "WORDS", "NEAR", "FAR"):
+    VERBS = VERBS.replace(f"@{_name}", str(getattr(levels, _name)))
+VERBS = f"#define TANDEM_NO_LEVEL (-((int64_t)1 << 62))\n{VERBS}"

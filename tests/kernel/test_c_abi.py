@@ -15,6 +15,7 @@ from engine.kernel.header import abi_words, header
 from engine.kernel.indicators import Mean
 from engine.kernel.strategy import Strategy, param
 from strategies import Momentum
+from tests.backtest.test_depth import random_depth
 from tests.kernel.authored import bars, same, strategy
 
 COMPILER = next((found for name in ("gcc", "cc", "clang") if (found := shutil.which(name))), None)
@@ -154,6 +155,57 @@ def test_every_verb_in_c_is_the_verb(built: Built, tmp_path: Path) -> None:
     actions, types = set(expected.raw["orders"]["action"].tolist()), set(expected.raw["orders"]["type"].tolist())
     assert actions == {1, 2, 3} and types >= {1, 2, 3, 4}  # new, cancel, replace; market, limit, stop, stop-limit
     assert same(expected, backtest(in_c(cls, built(cls, VERBS_C, "verbs"))(), data))
+
+
+MARKET = """
+n: int
+total: float
+def look(self, ctx):
+    self.n += 1
+    self.total += ctx.bid + ctx.ask_volume + ctx.mid + ctx.imbalance + ctx.microprice + ctx.ask + ctx.bid_volume
+    self.total += ctx.volume_of(1, 4) + ctx.volume_at(-1, ctx.ask) + ctx.imbalance_of(3)
+    for level in range(6):
+        self.total += ctx.level_price(1, level) + ctx.level_volume(-1, level) + ctx.level_price(-1, level)
+    if ctx.spread > 0.0 and not ctx.crossed and not ctx.stale:
+        lean = 0.01 * (self.n % 3)
+        ctx.quote(ctx.bid - lean, ctx.ask + lean, 2.0 + 1.0 * (self.total % 2.0 > 1.0))
+    else:
+        ctx.quote(0.0, 0.0, 1.0)
+def on_quote(self, quote, ctx):
+    self.look(ctx)
+def on_depth(self, depth, ctx):
+    self.total += depth.volume * depth.side
+    self.look(ctx)
+"""
+MARKET_C = r"""
+#include "market.h"
+static void look(State *s, Ctx *ctx) {
+    s->n += 1;
+    s->total += tandem_bid(ctx) + tandem_ask_volume(ctx) + tandem_mid(ctx) + tandem_imbalance(ctx)
+        + tandem_microprice(ctx) + tandem_ask(ctx) + tandem_bid_volume(ctx);
+    s->total += tandem_volume_of(ctx, 1, 4) + tandem_volume_at(ctx, -1, tandem_ask(ctx)) + tandem_imbalance_of(ctx, 3);
+    for (int level = 0; level < 6; level++)
+        s->total += tandem_level_price(ctx, 1, level) + tandem_level_volume(ctx, -1, level)
+            + tandem_level_price(ctx, -1, level);
+    if (tandem_spread(ctx) > 0.0 && !tandem_crossed(ctx) && !tandem_stale(ctx)) {
+        double lean = 0.01 * (double)(s->n % 3);
+        tandem_quote(ctx, -1, tandem_bid(ctx) - lean, tandem_ask(ctx) + lean, 2.0 + 1.0 * (fmod(s->total, 2.0) > 1.0));
+    } else tandem_quote(ctx, -1, 0.0, 0.0, 1.0);
+}
+void on_quote(State *s, const Quote *quote, Ctx *ctx) { (void)quote; look(s, ctx); }
+void on_depth(State *s, const Depth *depth, Ctx *ctx) {
+    s->total += depth->volume * (double)depth->side;
+    look(s, ctx);
+}
+"""
+
+
+@pytest.mark.parametrize("quotes", [True, False])
+def test_quotes_and_books_in_c(built: Built, tmp_path: Path, quotes: bool) -> None:
+    cls, data = strategy(tmp_path, MARKET), random_depth(7, 3000, quotes=quotes)
+    expected = backtest(cls(), data)
+    assert {1, 2, 3} == set(expected.raw["orders"]["action"].tolist()) and len(expected.raw["orders"]) > 100
+    assert same(expected, backtest(in_c(cls, built(cls, MARKET_C, "market"))(), data))
 
 
 UNIVERSE = """

@@ -77,7 +77,7 @@ class Bus:
             if self.connected:
                 while self._outgoing:
                     await self._client.publish(*self._outgoing.popleft())
-                await self._client.flush(timeout=1)
+                await self._flush(1.0)
         except FAILS as error:
             LOG.warning("NATS at %s: what was still to be said is lost (%s)", self.url, error)
         await self._client.close()
@@ -125,9 +125,19 @@ class Bus:
         self._more.set()
         LOG.warning("NATS at %s: connected again", self.url)
 
+    async def _flush(self, limit: float) -> None:
+        """The server has had all that was said before. A ping overtakes what waits in the library, hence two."""
+        for _ in range(2):
+            await self._client.flush(timeout=limit)
+
     async def listen(self, subject: str, handler: Handler) -> Any:
-        """Core NATS: what is said from now on, while we are connected."""
-        return await self._client.subscribe(subject, cb=handler)
+        """Core NATS: what is said from now on, while we are connected. Raises WireError."""
+        try:
+            subscription = await self._client.subscribe(subject, cb=handler)
+            await self._flush(WAIT_S)  # the server has it: nothing said after this is missed
+        except FAILS as error:
+            raise WireError(f"NATS at {self.url}: cannot subscribe to {subject} ({error})") from error
+        return subscription
 
     async def bind(self, subject: str, durable: str, handler: Handler) -> Any:
         """JetStream: what was and will be said, each until it is acknowledged; a former self is waited for.

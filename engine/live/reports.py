@@ -206,10 +206,13 @@ class ReportFeed:
             await self._acknowledge_done()
 
     async def _acknowledge_done(self) -> None:
-        done = [pair for pair in self._unacknowledged if pair[0] <= self._journalled]
-        self._unacknowledged = [pair for pair in self._unacknowledged if pair[0] > self._journalled]
-        for _, message in done:
-            await self.bus.acknowledge(message)
+        done: set[int] = set()
+        try:
+            for message in [one for highest, one in self._unacknowledged if highest <= self._journalled]:
+                await self.bus.acknowledge(message)
+                done.add(id(message))
+        finally:  # also when we are stopped in the middle
+            self._unacknowledged = [pair for pair in self._unacknowledged if id(pair[1]) not in done]
 
 
 class ReportPublisher:

@@ -110,7 +110,8 @@ def test_from_a_venue_to_an_engine(nats: Server, run: Run, durable: bool) -> Non
                 publisher.publish(reports(n, n + 2))
             publisher.publish(reports(100, 5000))
             await until(lambda: len(engine.read()) == 5000)
-            assert engine.rows == list(range(1, 5001)) and publisher.published == 5000 and publisher.waiting == 0
+            assert engine.rows == list(range(1, 5001))
+            await until(lambda: publisher.published == 5000 and publisher.waiting == 0)
             publisher.positions({0: (5, 10.5), 1: (0, 0.0)}, 5000, 1)
             await until(lambda: engine.feed.positions)
             assert (engine.feed.positions, engine.feed.positions_exec) == ({0: (5, 10.5)}, 5000)
@@ -204,7 +205,8 @@ def test_nats_restarts(own_nats: Server, run: Run) -> None:
             assert publisher.waiting > 0
             own_nats.start()
             await until(lambda: len(engine.read()) == 39, 25.0)
-            assert engine.rows == list(range(1, 40)) and publisher.published == 39
+            assert engine.rows == list(range(1, 40))
+            await until(lambda: publisher.published == 39)
             assert engine.bus.counts["reconnects"] >= 1
             publisher.publish(reports(40, 41))
             await until(lambda: len(engine.read()) == 41)
@@ -239,7 +241,6 @@ def test_signals_and_status_are_published(nats: Server, run: Run) -> None:
         await engine.start()
         await ear.start()
         await ear.listen("tandem.e9.>", hear)
-        await ear._client.flush()
         voice, refusal = Voice(engine, NAMES, "e9", "a"), np.zeros(1, Refusal.dtype)
         voice.orders(order(5))
         voice.refusals(refusal)

@@ -13,7 +13,7 @@ import numpy as np
 from backtest import loop, queues
 from backtest import ticks as tick_loop
 from backtest.records import Loop, Venue, VenueBook, VenueMarket, VenueOrder
-from backtest.spool import Spool
+from backtest.spool import Spool, joined
 from engine.config import VenueModel
 from engine.errors import KernelHalted
 from engine.kernel import books, build, codes, levels
@@ -216,12 +216,15 @@ class Drive:
         lp.arrived = lp.taken = 0
 
     def outputs(self) -> Outputs:
-        """Everything written so far."""
-        if not any(spool.count for spool in self.spools.values()):  # the usual case: one buffer held it all, no copy
+        """Everything written so far, what is still under way included; the drive can go on.
+
+        The arrays are views where that saves a copy, so they hold until then: who keeps them longer copies them.
+        """
+        if not any(spool.count for spool in self.spools.values()):  # the usual case: one buffer held it all
             return Outputs(**{name: self.buffers[name][: getattr(self.loop, f"{name}_n")] for name in self.spools})
         self.drain()
-        for name, spool in self.spools.items():
-            if rest := getattr(self.loop, f"{name}_n"):  # still under way
-                spool.add(self.buffers[name][:rest])
-                setattr(self.loop, f"{name}_n", 0)
-        return Outputs(**{name: spool.array() for name, spool in self.spools.items()})
+        found = {}
+        for name, spool in self.spools.items():  # what is left is still under way
+            rest = self.buffers[name][: getattr(self.loop, f"{name}_n")]
+            found[name] = joined([spool.array(), rest]) if len(rest) else spool.array()
+        return Outputs(**found)

@@ -283,3 +283,22 @@ def test_settings_out_of_range() -> None:
         VenueModel(queue="middle")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="order_ms"):
         VenueModel(order_ms=-1.0)
+
+
+def test_to_look_at_the_outputs_changes_nothing() -> None:
+    """Orders and reports under way are told with the rest, and still arrive when the drive goes on."""
+    rows = [q(10.00, 5, 10.02, 4), t(10.00, 6, -1), q(9.99, 5, 10.01, 4), t(9.99, 7, -1)] * 6
+    WISHES.clear()
+    WISHES.update({n: [buy(1, 9.99)] for n in range(0, 20, 3)})
+    prepared = prepare(Trader(), tape(*rows), cash=1e6, compiled=False, leverage=1e9, order_ms=3.0, report_ms=2.0)
+    whole, seen = prepared.drive(), prepared.drive()
+    assert whole.advance() == 0
+    for cut in range(2, len(rows), 3):
+        assert seen.advance(cut) == 0
+        seen.drain()
+        told = seen.outputs()
+        assert told.orders.tobytes() == seen.outputs().orders.tobytes()
+    assert seen.advance() == 0
+    for name in ("orders", "reports", "refusals", "curve"):
+        assert getattr(seen.outputs(), name).tobytes() == getattr(whole.outputs(), name).tobytes(), name
+    assert (whole.outputs().reports["code"] == codes.FILL).sum() > 3

@@ -11,7 +11,7 @@ import numpy as np
 from backtest.history import History
 from backtest.metrics import underwater
 from backtest.quality import HORIZONS, Executions
-from backtest.trades import Actions, Fills, Trades, split_factors
+from backtest.trades import Actions, Fills, Trades, moments, split_factors
 from engine.kernel import codes
 
 if TYPE_CHECKING:
@@ -111,14 +111,14 @@ def positions(rows: Fills, history: History, instruments: Sequence[str], lot: An
     import polars as pl
 
     actions: Actions = history.actions
-    parts = []
+    parts, times = [], moments(rows, actions)
     for index in np.unique(rows.instrument):
         mine, split = rows.instrument == index, (actions.instrument == index) & (actions.ratio != 1.0)
         # A split only counts while something is held, so it is a row of zero lots that the factor turns into a change.
-        ts = np.concatenate((actions.ts[split], rows.ts[mine]))
+        ts, when = (np.concatenate((actions.ts[split], column[mine])) for column in (rows.ts, times))
         lots = np.concatenate((np.zeros(np.count_nonzero(split)), rows.lots[mine]))
-        order = np.argsort(ts, kind="stable")
-        factor = split_factors(ts[order], actions, actions.instrument == index)
+        order = np.argsort(when, kind="stable")
+        factor = split_factors(when[order], actions, actions.instrument == index)
         held = np.cumsum(lots[order] * factor) / factor
         held = np.round(held, 9) * lot[index]
         real = (lots[order] != 0) | (np.concatenate(([0.0], held[:-1])) != held)

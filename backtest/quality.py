@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from backtest.history import rows_of
 from backtest.look import KERNEL, VENUE, look, questions
 from backtest.metrics import NAN, Floats, Ints, ratio
-from backtest.trades import Actions, Fills, split_factors, whole_lots
+from backtest.trades import Actions, Fills, moments, split_factors, whole_lots
 from engine.kernel import codes
 
 if TYPE_CHECKING:
@@ -153,11 +153,11 @@ def profit(result: "Result") -> Profit:
     # A fraction of a lot that a split paid out in cash is a fill at the mark.
     whole = whole_lots(heard, actions)
     met = np.concatenate((whole.price[whole.order_id == 0], mark))
-    order = np.argsort(np.concatenate((whole.ts[whole.order_id == 0], heard.ts)), kind="stable")
-    factor = np.ones(len(whole.ts))
+    when, factor = moments(whole, actions), np.ones(len(whole.ts))
+    order = np.argsort(np.concatenate((whole.ts[whole.order_id == 0], moments(heard, actions))), kind="stable")
     for i in np.unique(actions.instrument):
         mine = whole.instrument == i
-        factor[mine] = split_factors(whole.ts[mine], actions, actions.instrument == i)
+        factor[mine] = split_factors(when[mine], actions, actions.instrument == i)
     moved = factor * last[whole.instrument] - met[order]
     inventory = float((whole.lots * moved * worth[whole.instrument]).sum())
     end = float(result.curve[1][-1]) if len(result.curve[1]) else result.start_equity
@@ -244,9 +244,9 @@ def markout_curve(result: "Result", chosen: NDArray[np.bool_]) -> tuple[Floats, 
     end = int(result.tape.events["ts"].max())
     found = marks_of(result, [questions(ts + round(h * SECOND), index) for h in CURVE])
     means, errors = np.full(len(CURVE), NAN), np.full(len(CURVE), NAN)
-    for k, moments in enumerate(found):
-        known = (moments["ts"] <= end) & np.isfinite(moments["mark"])
-        won = (1e4 * np.sign(fills.lots[rows]) * (moments["mark"] / price - 1.0))[known]
+    for k, then in enumerate(found):
+        known = (then["ts"] <= end) & np.isfinite(then["mark"])
+        won = (1e4 * np.sign(fills.lots[rows]) * (then["mark"] / price - 1.0))[known]
         if len(won) > 1:
             means[k], errors[k] = won.mean(), won.std(ddof=1) / len(won) ** 0.5
     return means, errors

@@ -78,7 +78,7 @@ class Result:
                             f"{rows['order_id'][lost[0]]}; pass the orders of the whole run.")  # fmt: skip
         columns: Any = (
             rows["ts"], rows["instrument"].astype("i8"), orders["strategy"][order[at]].astype("i8"), rows["qty"],
-            rows["price"], rows["fee"], rows["order_id"],
+            rows["price"], rows["fee"], rows["order_id"], orders["ts"][order[at]],
         )  # fmt: skip
         return Fills(*(np.ascontiguousarray(column) for column in columns))
 

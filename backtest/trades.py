@@ -15,7 +15,8 @@ from backtest.metrics import DAY_NS, NAN, Floats, Ints
 
 
 class Fills(NamedTuple):
-    """Columns of our fills in the order they happened; `lots` are signed, `instrument` and `strategy` indices."""
+    """Columns of our fills in the order they happened; `lots` are signed, `instrument` and `strategy` indices, `sent`
+    when the order was."""
 
     ts: Ints
     instrument: Ints
@@ -24,6 +25,7 @@ class Fills(NamedTuple):
     price: Floats
     fee: Floats
     order_id: Ints
+    sent: Ints
 
 
 class Actions(NamedTuple):
@@ -69,13 +71,24 @@ def split_factors(ts: Ints, actions: Actions, rows: NDArray[np.bool_]) -> Floats
     return later[np.searchsorted(actions.ts[rows], ts, "right")]
 
 
+def moments(fills: Fills, actions: Actions) -> Ints:
+    """Times that put fills and splits in order. A split comes before the fills of its time, but for those of orders
+    sent before it: it cancels what is open, so these were filled inside the bar that closed just then."""
+    when = fills.ts.copy()
+    for index in np.unique(actions.instrument[actions.ratio != 1.0]):
+        splits = actions.ts[(actions.instrument == index) & (actions.ratio != 1.0)]
+        when[(fills.instrument == index) & (fills.sent < fills.ts) & np.isin(fills.ts, splits)] -= 1
+    return when
+
+
 def whole_lots(fills: Fills, actions: Actions) -> Fills:
     """The fills plus one for each fraction of a lot that a split paid out in cash, as the kernel does."""
     extra: list[tuple[int, int, int, float, float]] = []
+    times = moments(fills, actions)
     for index in np.unique(actions.instrument[actions.ratio != 1.0]):
         splits = (actions.instrument == index) & (actions.ratio != 1.0)
         mine = fills.instrument == index
-        when, lots, strategy = fills.ts[mine], fills.lots[mine], fills.strategy[mine]
+        when, lots, strategy = times[mine], fills.lots[mine], fills.strategy[mine]
         held, done = np.zeros(int(strategy.max(initial=-1)) + 1), 0
         for ts, ratio, mark in zip(actions.ts[splits], actions.ratio[splits], actions.mark[splits], strict=True):
             upto = int(np.searchsorted(when, ts, "left"))
@@ -91,10 +104,10 @@ def whole_lots(fills: Fills, actions: Actions) -> Fills:
         return fills
     ts_, instrument, strategy_, lots_, price = (np.array(column) for column in zip(*extra, strict=True))
     none = np.zeros(len(extra))
-    more = (ts_, instrument, strategy_, lots_, price, none, none.astype("i8"))
+    more = (ts_, instrument, strategy_, lots_, price, none, none.astype("i8"), ts_)
     # Fractions come before the fills of the same time: the split itself did.
     merged = [np.concatenate((new, old)) for new, old in zip(more, fills, strict=True)]
-    order = np.argsort(merged[0], kind="stable")
+    order = np.argsort(np.concatenate((ts_, times)), kind="stable")
     return Fills(*(column[order] for column in merged))
 
 
@@ -148,7 +161,8 @@ def round_trips(fills: Fills, lot: Floats, worth: Floats, last_price: Floats, la
     Pieces of one entry order that one exit order closed are one trade, at average prices.
 
     >>> one = np.ones(1)
-    >>> columns = [[1, 2, 3], [0, 0, 0], [0, 0, 0], [10, -4, -6], [5.0, 6.0, 4.0], [0.0, 0.0, 0.0], [1, 2, 3]]
+    >>> ts, none = [1, 2, 3], [0, 0, 0]
+    >>> columns = [ts, none, none, [10, -4, -6], [5.0, 6.0, 4.0], [0.0, 0.0, 0.0], ts, ts]
     >>> trades = round_trips(Fills(*map(np.array, columns)), one, one, one, 9)
     >>> trades.qty, trades.pnl
     (array([4., 6.]), array([ 4., -6.]))
@@ -157,10 +171,10 @@ def round_trips(fills: Fills, lot: Floats, worth: Floats, last_price: Floats, la
     if len(fills.ts) == 0:
         return _table([np.empty(0, kind) for kind in ("i8 " * 3 + "f8 i8 i8 " + "f8 " * 6 + "i8 i8 ?").split()])
     factor, cash = np.ones(len(fills.ts)), np.zeros(len(fills.ts))
-    end_cash = np.zeros(len(lot))
+    end_cash, when = np.zeros(len(lot)), moments(fills, actions)
     for index in np.unique(actions.instrument):
         rows, mine = actions.instrument == index, fills.instrument == index
-        factor[mine] = split_factors(fills.ts[mine], actions, rows)
+        factor[mine] = split_factors(when[mine], actions, rows)
         cash[mine] = adjusted_cash(fills.ts[mine], actions, rows)
         end_cash[index] = adjusted_cash(np.array([last_ts]), actions, rows)[0]
     buy, sell, amount, group = _pairs(fills, fills.lots * factor)

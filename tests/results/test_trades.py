@@ -24,7 +24,9 @@ def columns(rows: list[tuple[int, int, int, int, int]], one_order: bool = False)
     n = len(rows)
     table = np.array(rows, "i8").reshape(n, 5)
     orders = np.ones(n, "i8") if one_order else np.arange(1, n + 1)
-    return Fills(np.arange(n), table[:, 0], table[:, 1], table[:, 2], table[:, 3] * 1.0, table[:, 4] * 1.0, orders)
+    return Fills(
+        np.arange(n), table[:, 0], table[:, 1], table[:, 2], table[:, 3] * 1.0, table[:, 4] * 1.0, orders, np.arange(n)
+    )
 
 
 def by_hand(rows: list[tuple[int, int, int, int, int]]) -> list[tuple[Any, ...]]:

@@ -95,17 +95,19 @@ def summary(where: Path) -> str:
     from engine.store.dataset import read_manifest
 
     manifest, infos = read_manifest(where)
-    rows = manifest["rows"]
+    rows, ticks = manifest["rows"], manifest.get("kind") == "ticks"
     names = ", ".join(info.name for info in infos[:8]) + (", …" if len(infos) > 8 else "")
-    lines = [
-        (
-            "Rows",
-            f"{sum(rows.values()) if isinstance(rows, dict) else rows:,} of {_many(len(infos), 'instrument')}: {names}",
-        )
-    ]
+    total = sum(rows.values()) if isinstance(rows, dict) else rows
+    lines = [("Rows", f"{total:,} of {_many(len(infos), 'instrument')}: {names}")]
+    if ticks:
+        kinds: dict[str, int] = {}
+        for key, count in rows.items():
+            kinds[key.split(" ")[0]] = kinds.get(key.split(" ")[0], 0) + count
+        lines.append(("Kinds", ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())))
     if "first" in manifest:
         first, last = (np.datetime64(manifest[end] // 10**9, "s") for end in ("first", "last"))
-        lines.append(("Span", f"{first} to {last}".replace("T", " ") + " UTC, closes of bars"))
+        lines.append(("Span", f"{first} to {last}".replace("T", " ") + " UTC, "
+                      + ("as received" if ticks else "closes of bars")))  # fmt: skip
     zones, markets = (", ".join(sorted({getattr(i, key) for i in infos})) for key in ("timezone", "calendar"))
     lines.append(("Times", f"time zone {zones}, calendar {markets}"))
     aside = where / "quarantine.parquet"

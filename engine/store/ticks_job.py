@@ -58,6 +58,7 @@ class Line:
     gate: Gate
     last: int | None = None
     stored: int = 0  # the latest `recv` that was stored
+    first: int = np.iinfo(np.int64).max  # and the earliest
     price: float = 1.0
     rows: int = 0
     parts: int = 0
@@ -192,7 +193,8 @@ class TickJob:
             self.note("quotes locked", int((both["bid"] == both["ask"]).sum()))
         if line.kind == "depth":
             line.price = float(part["price"][-1])
-        line.stored = max(line.stored, int(part["recv"][-1]))
+        recv = part["recv"].to_physical().to_numpy()
+        line.first, line.stored = min(line.first, int(recv.min())), max(line.stored, int(recv.max()))
         line.rows += part.height
         line.waiting += part.height
         line.pending.append(part.select(*TIMES, *KINDS[line.kind].fields))
@@ -243,4 +245,5 @@ def close(job: TickJob, about: dict[str, Any]) -> None:
     write_manifest(job.root, [job.describe(name) for name in names], {
         "name": job.name, "kind": "ticks", "rows": {f"{line.kind} {line.name}": line.rows for line in lines},
         "sources": {folder(line.kind, line.name): line.source for line in lines}, "notes": job.notes,
-        "problems": found, **about})  # fmt: skip
+        "first": min(line.first for line in lines), "last": max(line.stored for line in lines),
+        "quarantined": sum(part.height for part in job.aside), "problems": found, **about})  # fmt: skip

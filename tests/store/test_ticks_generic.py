@@ -12,6 +12,7 @@ import pytest
 from engine.errors import ConfigError, DataError, ValidationError
 from engine.kernel import codes
 from engine.store import import_ticks, merge, open_tape
+from engine.store.importer import summary
 from tests.store.conftest import left_in
 
 S = 10**9
@@ -283,3 +284,20 @@ def test_a_cut_file_is_an_error(places: Path, kind: str) -> None:
     with pytest.raises(DataError, match="is empty"):
         import_ticks("y", path, instrument="X")
     assert left_in(places / "data")[0].startswith("x")
+
+
+def test_an_import_says_what_it_holds(places: Path) -> None:
+    frame = quotes().with_columns(bid=pl.Series([99.5, 99.5, -1.0, 99.5, 99.5, 99.5]))
+    trades = pl.DataFrame({"ts": [T0 + 7 * S], "price": [100.0], "volume": [2.0], "side": [1]})
+    where = import_ticks("q", [frame, trades], instrument="X", on_error="quarantine")
+    manifest = json.loads((where / "dataset.json").read_text())
+    assert (manifest["first"], manifest["last"], manifest["quarantined"]) == (T0 + 5, T0 + 7 * S, 1)
+    assert summary(where).splitlines() == [
+        "Rows     6 of 1 instrument: X", "Kinds    5 quotes, 1 trades",
+        "Span     2020-09-13 12:26:40 to 2020-09-13 12:26:47 UTC, as received", "Times    time zone UTC, calendar 24/7",
+        "Aside    1 row, with the reasons in quarantine.parquet", "Noted    1 problem, in dataset.json",
+    ]  # fmt: skip
+    part = open_tape("q", start="2020-09-13T12:26:43", end="2020-09-13T12:26:45").events
+    assert part["recv"].tolist() == [T0 + 3 * S + 5, T0 + 4 * S + 5]
+    with pytest.raises(DataError, match="the data run from 2020-09-13T12:26:40Z to 2020-09-13T12:26:47Z"):
+        open_tape("q", start="2021-01-01")

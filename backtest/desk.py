@@ -86,7 +86,7 @@ class VenueDesk:
                 done, reports = self.until_report(events)
                 found.append(reports)
                 events = events[done:]
-        elif len(events):
+        elif len(events := events[events["kind"] != codes.GAP]):
             for part in np.split(events, np.flatnonzero(np.diff(events["ts"])) + 1):
                 found += [self.meet(part), self.close(part)]
         return together(found)

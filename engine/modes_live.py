@@ -61,7 +61,7 @@ class Publish(Settings):
 def run_venue(settings: Venue, dump: Dump) -> int:
     """Serve as the paper venue until Ctrl-C."""
     from backtest.desk import VenueDesk
-    from backtest.drive import has_ticks
+    from backtest.drive import has_ticks, told_depth
     from engine.live import loop
     from engine.live.codec import Names
     from engine.live.paper import PaperVenue
@@ -73,9 +73,13 @@ def run_venue(settings: Venue, dump: Dump) -> int:
     tape = open_tape(settings.data.source, settings.instruments, **settings.data.options())
     names = Names([info.name for info in tape.instruments])
     ticks = has_ticks(tape.events) if settings.market == "auto" else settings.market == "ticks"
+    depth = told_depth(tape.events) if ticks else []
     desk = VenueDesk(instrument_rows(tape.instruments, Risk(), settings.venue.fees()), settings.cash, settings.venue,
-                     leverage=settings.leverage, orders=settings.orders, ticks=ticks, keep=settings.keep)  # fmt: skip
-    about = config_hash({"names": names.names, "cash": settings.cash, "ticks": ticks, "venue": vars(settings.venue)})
+                     leverage=settings.leverage, orders=settings.orders, ticks=ticks, keep=settings.keep,
+                     depth=depth)  # fmt: skip
+    about = config_hash(
+        {"names": names.names, "cash": settings.cash, "ticks": ticks, "depth": depth, "venue": vars(settings.venue)}
+    )
     quarantine = Quarantine(Path(settings.feed.quarantine) if settings.feed.quarantine else None)
     state = State(Path(settings.state), about) if settings.state else None
 

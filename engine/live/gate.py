@@ -1,6 +1,7 @@
 """The gate: what market data must be before the kernel sees it. Compiled, one call for all that a drain holds.
 
-Law 1: what passes keeps its order and its bytes; what does not is set aside with a reason.
+Law 1: what passes keeps its order and its bytes; what does not is set aside with a reason. A row of depth that is set
+       aside leaves a GAP in its place: a book without it would be wrong.
 Law 2: a single absurd price is set aside; a second one that agrees with it is the new truth, so that a market that
        really jumped is not shut out.
 """
@@ -23,6 +24,7 @@ WHY = {KIND: ("kind", "no kind of market data"), INSTRUMENT: ("instrument", "no 
        PRICE: ("price", "prices and volumes must be finite, and positive where something was traded"),
        LATE: ("late", "older than the last of its kind and instrument"), EARLY: ("early", "from the future"),
        ABSURD: ("absurd", "further from the last price than feed.jump allows")}  # fmt: skip
+MISSED, RESTARTED, SILENT = 1, 2, 3  # the `code` of a GAP
 LINES = 4096  # sources on channels that can be told apart
 ASIDE = 256  # events set aside in one drain that are kept; more are counted
 
@@ -149,6 +151,14 @@ def copy(to: int, start: int) -> None:
         there.words[i] = here.words[i]
 
 
+def leave_gap(g: Gate, ev: Event) -> None:
+    """Turn an event into the GAP of one missing event of its instrument."""
+    ev.ts = g.now
+    ev.kind = codes.GAP
+    ev.code = MISSED
+    ev.amount = 1.0
+
+
 def admit(address: int) -> None:
     """Judge `count` events; those that pass move together, the others go aside with the reason as their `recv`.
 
@@ -169,6 +179,11 @@ def admit(address: int) -> None:
                 copy(g.aside + g.refused * 64, here)
                 event_at(g.aside + g.refused * 64).recv = why
             g.refused += 1
+            if event_at(here).kind == codes.DEPTH and why != INSTRUMENT:
+                leave_gap(g, event_at(here))
+                if g.kept != n:
+                    copy(g.events + g.kept * 64, here)
+                g.kept += 1
 
 
 PROGRAM: tuple[str, dict[str, Callable[[int], None]]] = ("gate", {"admit": admit})

@@ -4,8 +4,8 @@ Law 1: of every channel, source and epoch each event enters once and in order; w
 Law 2: a drain is all that has come, judged by the gate; it stays valid until the next drain.
 Law 3: without room a message is refused, not dropped: whoever has it holds it back.
 
-A GAP event has ts = the receiver's clock, `code` one of MISSED, RESTARTED, SILENT, and `amount` = events that are
-missing (0: not known). There is one for every instrument that the channel has shown before.
+A GAP event has the ts of what follows it, or the receiver's clock; `code` is MISSED, RESTARTED or SILENT, `amount` how
+many events are missing (0: not known). There is one for every instrument that the channel has shown before.
 """
 
 from collections import Counter
@@ -18,10 +18,9 @@ import numpy as np
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.live.codec import BadMessage, Head, Names, RawDecoder, decode_json, decode_pb, encoding
-from engine.live.gate import LINES, WHY, Admission
+from engine.live.gate import LINES, MISSED, RESTARTED, SILENT, WHY, Admission
 from engine.live.quarantine import Quarantine
 
-MISSED, RESTARTED, SILENT = 1, 2, 3
 Events = np.ndarray[Any, Any]
 
 
@@ -52,7 +51,7 @@ class Inbox:
         self._raw = RawDecoder(names)
         self._lines: dict[tuple[bytes, int], Line] = {}
         self._words: dict[bytes, str | None] = {}
-        self._beat, self._forget = 0, False
+        self._beat, self._forget, self._spoiled = 0, False, 0  # spoiled: events of a message that cannot be read
 
     @property
     def pending(self) -> int:
@@ -88,6 +87,9 @@ class Inbox:
             line.following += head.held
         elif head.epoch:
             self._out_of_step(line, head, first)
+        if self._spoiled:
+            self._gap(line, MISSED, self._spoiled, first)
+            self._spoiled = 0
         self.counts["messages"] += 1
         self.counts["events"] += head.rows
         return True
@@ -105,7 +107,13 @@ class Inbox:
             return self._raw(payload, memory, self._numbers[self._which], self._at)
         where, put = channel.decode(), self.quarantine.put
         decoder = decode_pb if word == "pb" else decode_json
-        return decoder(payload, memory, self._at, self.names, lambda kind, why, bad: put(kind, where, why, bad))
+        self._spoiled = 0
+
+        def aside(kind: str, why: str, bad: bytes) -> None:
+            self._spoiled += kind != "instrument"  # what is of no instrument of ours is not missed
+            put(kind, where, why, bad)
+
+        return decoder(payload, memory, self._at, self.names, aside)
 
     def _out_of_step(self, line: Line, head: Head, first: int) -> None:
         """A first message, an older publisher, a restarted one, a repetition or a hole."""
@@ -145,7 +153,8 @@ class Inbox:
             return
         gaps = rows[first : first + count]
         gaps.view("V64")[:] = np.zeros(count, "V64")
-        gaps["ts"], gaps["kind"], gaps["code"], gaps["instrument"] = self._clock(), codes.GAP, code, mine
+        gaps["ts"] = moved.view(Event.dtype)["ts"][0] if len(moved) else self._clock()
+        gaps["kind"], gaps["code"], gaps["instrument"] = codes.GAP, code, mine
         gaps["amount"] = missing
         rows.view("V64")[first + count : first + count + len(moved)] = moved
         self._at += count
@@ -177,7 +186,7 @@ class Inbox:
             self.admission.forget()
             self._forget = False
         kept = self.admission(self._addresses[which], count, self._clock())
-        if kept != count:
+        if self.admission.refused()[0]:
             self._set_aside()
         return rows[:kept]
 

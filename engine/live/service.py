@@ -78,7 +78,6 @@ class Service:
 
     def market(self, events: Events) -> None:
         """Market events, in order of arrival."""
-        events = events[events["kind"] != codes.GAP]
         if len(events):
             self._keep(MARKET, 0, events.tobytes())
             self.apply(MARKET, 0, events)

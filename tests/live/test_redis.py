@@ -183,6 +183,18 @@ def test_bad_messages_do_no_harm(redis: Server, run: Run) -> None:
     run(main())
 
 
+def test_an_event_that_cannot_be_read_is_a_gap() -> None:
+    """A book without it would be wrong; what is of another instrument is not missed."""
+    inbox_, names = box(), Names(("AAPL", "ORCL"))
+    assert inbox_.take(b"md.x.json", codec.encode_json(quotes(1), NAMES, 7, 1, 1))
+    rows = np.concatenate([quote(n, n % 2).view("V64") for n in range(4)]).view(Event.dtype)
+    payload = codec.encode_json(rows, names, 7, 1, 2).replace(b'"bid":10.0', b'"bid":"ten"', 1)
+    assert inbox_.take(b"md.x.json", payload)
+    found = inbox_.drain()
+    assert found["kind"].tolist() == [codes.QUOTE, codes.GAP, codes.QUOTE] and found["amount"][1] == 1.0
+    assert inbox_.quarantine.counts == {"malformed": 1, "instrument": 2}
+
+
 def test_a_list_of_instruments_other_than_ours(redis: Server, run: Run) -> None:
     async def main() -> None:
         channel, theirs = f"{fresh()}.raw", Names(("ORCL", "MSFT", "IBM"))

@@ -20,6 +20,7 @@ FEED_NS, LATENCY_NS = 500_000, 1_000_000  # of market data; of orders and of rep
 MOST, SKEW, HALF = 20.0, 0.25, 0.5  # largest inventory, ticks of skew for one unit of it, half spread in ticks
 MAKER, TAKER = -0.00001, 0.0002  # fees, shares of the value
 SECOND_NS = 1_000_000_000
+DEPTH_ROWS, DEPTH_TICK, DEPTH_LOT, DEPTH_QTY = 10_000_000, 0.1, 0.001, 0.01  # a recorded book and its trades, looped
 INVESTED = 0.95  # of the equity, valued at the close that decides; the rest is room for gaps, so no buy is cut
 
 
@@ -128,6 +129,18 @@ CASES = {
             limit="fills and cash of one order a side, queue and latency",
             peers=MAKERS,
             bounds={"fills": (380_000, 540_000)},
+        ),
+        Case(
+            "depth",
+            f"{DEPTH_ROWS:,} updates of a recorded book and its trades, quotes renewed each second, queues",
+            DEPTH_ROWS,
+            ours=TICKS_FULL + ", the whole book twice: at the venue and in the kernel",
+            limit="the whole book, fills and cash of one order a side, queue and latency",
+            peers=(
+                Peer("hftbacktest-roi", "hftbacktest", HFT, engine="roi"),
+                Peer("hftbacktest-roi-book", "hftbacktest", "the book alone, no orders", engine="roi-book"),
+            ),
+            bounds={"fills": (8_000, 9_000), "final_equity": (999_600, 999_760)},
         ),
     )
 }

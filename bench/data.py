@@ -16,6 +16,8 @@ FOLDER = Path(__file__).parent / "data"
 SINGLE = FOLDER / "bars-single.parquet"
 PANEL = FOLDER / "bars-panel.parquet"
 QUOTES = FOLDER / "ticks.parquet"
+DEPTH = FOLDER / "depth.parquet"
+RECORDED = Path(__file__).parents[1] / "../shared/data/real/binance_ws/usdm/btcusdt_20240808.gz"
 FIELDS = ("open", "high", "low", "close", "volume")
 MINUTE_NS = 60_000_000_000
 
@@ -68,6 +70,45 @@ def make() -> None:
         write(PANEL, {**panel, **{name: column.ravel() for name, column in columns.items()}})
     if not QUOTES.exists():
         write(QUOTES, ticks(cases.TICKS))
+    if not DEPTH.exists() and RECORDED.exists():
+        write(DEPTH, recorded())
+
+
+def recorded() -> Columns:
+    """A recorded session of Binance, its book and its trades, in the order of arrival: `kind` 0 update, 1 trade,
+    2 snapshot; prices in ticks; `last` ends a group. `ts` is the venue's time, which is not let go back."""
+    import os
+    import tempfile
+
+    from engine.kernel import codes
+    from engine.store import import_ticks, open_tape
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        os.environ["TANDEM_CACHE"] = folder
+        path = import_ticks("session", RECORDED, vendor="binance_ws", recv_shift="auto", root=folder)
+        rows = open_tape(path).events
+        rows = rows[(rows["kind"] == codes.DEPTH) | (rows["kind"] == codes.TRADE)]
+        trade = rows["kind"] == codes.TRADE
+        kind = np.where(trade, 1, np.where(rows["code"] == codes.SNAPSHOT, 2, 0))
+        return {"ts": np.maximum.accumulate(rows["ts"]), "kind": kind, "side": rows["side"].copy(),
+                "price": np.round(rows["price"] / cases.DEPTH_TICK).astype("i8"), "volume": rows["traded"].copy(),
+                "last": np.where(trade, 1, rows["last"])}  # fmt: skip
+
+
+def looped(n: int = 0) -> Columns:
+    """The recorded session again and again, each time a second after the last; `n` rows (0: those of the case)."""
+    if not DEPTH.exists():
+        raise SystemExit(
+            f"{DEPTH} is not here: it is made of {RECORDED.name}, a recording that does not come with this."
+        )
+    columns, n = load(DEPTH), n or cases.DEPTH_ROWS
+    size = columns["ts"].size
+    span = columns["ts"][-1] - columns["ts"][0] + cases.SECOND_NS
+    rows = np.arange(n)
+    found = {name: np.ascontiguousarray(column[rows % size]) for name, column in columns.items()}
+    found["ts"] += rows // size * span
+    found["last"][-1] = 1
+    return found
 
 
 def ticks(n: int) -> Columns:

@@ -256,7 +256,87 @@ def making(every_ns: int) -> Any:
     return prepared
 
 
-LIMITS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
+@nb.njit(nogil=True)
+def book_maker(ts, kind, side, price, volume, last, every, feed, delay, most, skew, half, fee, value, low, sides):
+    """A book over a range of prices (`sides`: 2 x ticks), one order a side: prices in ticks of that range, 0 = none."""
+    top = sides.shape[1] - 1
+    sides[:] = 0.0
+    best, prices, ahead, wanted = np.array([0, top]), np.zeros(2, np.int64), np.zeros(2), np.zeros(2, np.int64)
+    hit = np.zeros(2, np.bool_)
+    held = cash = 0.0
+    fills = 0
+    fresh = False
+    due, wake = np.int64(9223372036854775807), np.int64(0)
+    for i in range(ts.size):
+        if ts[i] >= due:
+            due = np.int64(9223372036854775807)
+            for s in range(2):
+                if wanted[s] != prices[s]:
+                    crossing = wanted[s] >= best[1] if s == 0 else wanted[s] <= best[0]
+                    prices[s] = 0 if crossing else wanted[s]
+                    ahead[s] = sides[s, prices[s]]
+        p = price[i]
+        hit[:] = False
+        if kind[i] == 1:
+            s = 0 if side[i] < 0 else 1
+            if p == prices[s]:
+                ahead[s] -= volume[i]
+                hit[s] = ahead[s] < 0.0
+            else:
+                hit[s] = p < prices[s] if s == 0 else p > prices[s]
+        elif 0 < p < top:
+            if kind[i] == 2 and not fresh:
+                sides[:] = 0.0
+                best[0], best[1] = 0, top
+            s = 0 if side[i] > 0 else 1
+            sides[s, p] = volume[i]
+            if prices[s] == p:
+                ahead[s] = min(ahead[s], volume[i])
+            if s == 0:
+                best[0] = max(best[0], p) if volume[i] > 0.0 else best[0]
+                while best[0] > 0 and sides[0, best[0]] == 0.0:
+                    best[0] -= 1
+            else:
+                best[1] = min(best[1], p) if volume[i] > 0.0 else best[1]
+                while best[1] < top and sides[1, best[1]] == 0.0:
+                    best[1] += 1
+        fresh = kind[i] == 2
+        for s in range(2):
+            came = last[i] and prices[s] > 0 and (best[1] <= prices[0] if s == 0 else best[0] >= prices[1])
+            if prices[s] > 0 and (came or hit[s]):
+                sign = 1.0 if s == 0 else -1.0
+                held += sign
+                cash -= (sign + fee) * (prices[s] + low) * value
+                prices[s] = 0
+                fills += 1
+        if last[i] and kind[i] != 1 and ts[i] + feed >= wake and due == 9223372036854775807 and best[0] < best[1]:
+            wake = ((ts[i] + feed) // every + 1) * every
+            fair = 0.5 * (best[0] + best[1]) - skew * held
+            wanted[0] = min(best[0], np.int64(np.floor(fair - half))) if held < most else 0
+            wanted[1] = max(best[1], np.int64(np.ceil(fair + half))) if held > -most else 0
+            if wanted[0] != prices[0] or wanted[1] != prices[1]:
+                due = ts[i] + feed + delay
+    return cash + held * value * (0.5 * (best[0] + best[1]) + low), fills
+
+
+def booked(n: int) -> tuple[measure.Run, int]:
+    """depth over the first n rows."""
+    columns = data.looped(n)
+    names, middle = ("ts", "kind", "side", "price", "volume", "last"), int(np.median(columns["price"]))
+    low = middle * 4 // 5
+    columns["price"] -= low
+    sides = np.zeros((2, middle * 2 // 5))
+    rules = (cases.SECOND_NS, cases.FEED_NS, cases.LATENCY_NS, cases.MOST, cases.SKEW, cases.HALF, cases.MAKER,
+             cases.DEPTH_QTY * cases.DEPTH_TICK, low)  # fmt: skip
+
+    def run() -> dict[str, Any]:
+        worth, fills = book_maker(*(columns[name] for name in names), *rules, sides)
+        return {"final_equity": cases.CASH + worth, "fills": fills}
+
+    return run, columns["ts"].size
+
+
+LIMITS = {"depth": booked, "bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
           "ticks-mm": making(cases.SECOND_NS), "ticks-mm-every": making(0)}  # fmt: skip
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench import cases, data, measure
 from engine.kernel import codes
-from engine.kernel.events import Bar, Quote
+from engine.kernel.events import Bar, Depth, Quote
 from engine.kernel.indicators import Mean
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
@@ -93,6 +93,53 @@ def ticks(every_ns: int) -> measure.Run:
     return run
 
 
+class DepthMaker(Strategy):
+    """The same on a book, once it is whole."""
+
+    every_ns: int = param(cases.SECOND_NS, ge=0)
+    next: int
+
+    def on_depth(self, depth: Depth, ctx: Ctx) -> None:
+        """As `Maker`, with the prices and quantities of the recorded instrument."""
+        if ctx.now < self.next or not 0.0 < ctx.bid < ctx.ask:
+            return
+        self.next = (ctx.now // self.every_ns + 1) * self.every_ns
+        held = ctx.position / cases.DEPTH_QTY
+        best_bid, best_ask = math.floor(ctx.bid * 10.0 + 0.5), math.floor(ctx.ask * 10.0 + 0.5)
+        fair = 0.5 * (best_bid + best_ask) - cases.SKEW * held
+        bid = min(best_bid, math.floor(fair - cases.HALF)) / 10.0
+        ask = max(best_ask, math.ceil(fair + cases.HALF)) / 10.0
+        ctx.quote(bid if held < cases.MOST else 0.0, ask if held > -cases.MOST else 0.0, cases.DEPTH_QTY)
+
+
+def depth() -> measure.Run:
+    """The maker on a recorded book; the tape is made outside the timed part."""
+    from backtest import prepare
+    from engine.config import Risk, VenueModel
+    from engine.store.instruments import InstrumentInfo
+    from engine.store.tape import Tape, blank, frozen
+
+    columns = data.looped()
+    events, trade = blank(columns["ts"].size), columns["kind"] == 1
+    events["ts"], events["recv"] = columns["ts"], columns["ts"] + cases.FEED_NS
+    events["kind"] = np.where(trade, codes.TRADE, codes.DEPTH)
+    events["code"] = np.where(columns["kind"] == 2, codes.SNAPSHOT, codes.UPDATE)
+    events["price"], events["traded"] = columns["price"] / 10.0, columns["volume"]
+    events["side"], events["last"] = columns["side"], columns["last"]
+    info = InstrumentInfo("X", tick=cases.DEPTH_TICK, lot=cases.DEPTH_LOT)
+    tape = Tape(frozen(events), (info,), "0" * 64, "depth")
+    late = VenueModel(order_ms=cases.LATENCY_NS / 1e6, report_ms=cases.LATENCY_NS / 1e6,
+                      maker_bps=cases.MAKER * 1e4, taker_bps=cases.TAKER * 1e4)  # fmt: skip
+    prepared = prepare(DepthMaker(), tape, cash=cases.CASH, risk=Risk(self_match=False), venue=late)
+
+    def run() -> dict[str, Any]:
+        raw = prepared.run().raw
+        fills = (raw["reports"]["code"] == codes.FILL).sum()
+        return {"final_equity": raw["curve"]["equity"][-1], "orders": len(raw["orders"]), "fills": fills}
+
+    return run
+
+
 def run_case(strategy: Any, path: Any, **options: Any) -> measure.Run:
     """A closure that runs the strategy on the prepared data and says how it ended; `options` as in open_tape."""
     from backtest import prepare
@@ -126,7 +173,7 @@ def ranked() -> measure.Run:
 
 
 OURS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
-        "ticks-mm": lambda: ticks(cases.SECOND_NS), "ticks-mm-every": lambda: ticks(0)}  # fmt: skip
+        "ticks-mm": lambda: ticks(cases.SECOND_NS), "ticks-mm-every": lambda: ticks(0), "depth": depth}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

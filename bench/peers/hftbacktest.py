@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from hftbacktest import (
     BUY_EVENT,
+    DEPTH_CLEAR_EVENT,
     DEPTH_EVENT,
+    DEPTH_SNAPSHOT_EVENT,
     EXCH_EVENT,
     GTX,
     LIMIT,
@@ -29,6 +31,7 @@ from bench import cases, data, measure
 
 BOTH = EXCH_EVENT | LOCAL_EVENT
 TICK, QTY, MOST, SKEW, HALF = cases.TICK, cases.QTY, cases.MOST, cases.SKEW, cases.HALF
+DEPTH_TICK, DEPTH_QTY = cases.DEPTH_TICK, cases.DEPTH_QTY
 
 
 @njit
@@ -166,7 +169,106 @@ def making(rule: Any, engine: str, n: int) -> tuple[measure.Run, int]:
     return run, size
 
 
-CASES = {"ticks-mm": partial(making, each_second), "ticks-mm-every": partial(making, each_event)}
+@njit
+def convert_depth(ts, kind, side, price, volume, feed, rows):
+    """The recorded book and its trades as feed rows; a snapshot clears both sides first."""
+    k = 0
+    fresh = False
+    for i in range(ts.size):
+        if kind[i] == 2 and not fresh:
+            k = put(rows, k, DEPTH_CLEAR_EVENT | BUY_EVENT, ts[i], 0, 0.0, feed)
+            k = put(rows, k, DEPTH_CLEAR_EVENT | SELL_EVENT, ts[i], 0, 0.0, feed)
+            rows[k - 2].px = rows[k - 1].px = np.nan
+        fresh = kind[i] == 2
+        what = TRADE_EVENT if kind[i] == 1 else DEPTH_SNAPSHOT_EVENT if kind[i] == 2 else DEPTH_EVENT
+        k = put(rows, k, what | (BUY_EVENT if side[i] > 0 else SELL_EVENT), ts[i], 0, volume[i], feed)
+        rows[k - 1].px = price[i] / 10.0
+    return k
+
+
+@njit
+def keep_depth(hbt, mine, s, price):
+    """`keep` with the tick and the quantity of the recorded instrument."""
+    at = 1 + 2 * s
+    if mine[at] > 0 and mine[at] not in hbt.orders(0):
+        mine[at] = 0
+        mine[at + 1] = 0
+    if price == mine[at + 1]:
+        return
+    if mine[at] > 0 and hbt.orders(0).get(mine[at]).cancellable:
+        hbt.cancel(0, mine[at], False)
+    mine[at] = 0
+    mine[at + 1] = 0
+    if price > 0:
+        mine[0] += 1
+        if s == 0:
+            hbt.submit_buy_order(0, mine[0], price * DEPTH_TICK, DEPTH_QTY, GTX, LIMIT, False)
+        else:
+            hbt.submit_sell_order(0, mine[0], price * DEPTH_TICK, DEPTH_QTY, GTX, LIMIT, False)
+        mine[at] = mine[0]
+        mine[at + 1] = price
+
+
+@njit
+def each_second_depth(hbt):
+    """The rule of the case, once a second."""
+    mine = np.zeros(5, np.int64)
+    while hbt.elapse(1_000_000_000) == 0:
+        depth = hbt.depth(0)
+        bid, ask = depth.best_bid_tick, depth.best_ask_tick
+        if bid <= 0 or bid >= ask or ask > 1_000_000_000:
+            continue
+        held = hbt.position(0) / DEPTH_QTY
+        fair = 0.5 * (bid + ask) - SKEW * held
+        hbt.clear_inactive_orders(0)
+        keep_depth(hbt, mine, 0, min(bid, np.int64(np.floor(fair - HALF))) if held < MOST else 0)
+        keep_depth(hbt, mine, 1, max(ask, np.int64(np.ceil(fair + HALF))) if held > -MOST else 0)
+
+
+@njit
+def only_time(hbt):
+    """The book alone."""
+    while hbt.elapse(1_000_000_000) == 0:
+        pass
+
+
+def booked(engine: str, n: int) -> tuple[measure.Run, int]:
+    """The recorded book, with the maker or alone; prices outside of the region of interest are dropped by it."""
+    columns = data.looped(n)
+    size = columns["ts"].size
+    rows = np.zeros(size + 100_000, event_dtype)
+    names = ("ts", "kind", "side", "price", "volume")
+    rows = rows[: convert_depth(*(columns[name] for name in names), cases.FEED_NS, rows)].copy()
+    middle = float(np.median(columns["price"])) * DEPTH_TICK
+
+    def run() -> dict[str, Any]:
+        instrument = (
+            BacktestAsset()
+            .data(rows)
+            .linear_asset(1.0)
+            .constant_order_latency(cases.LATENCY_NS, cases.LATENCY_NS)
+            .no_partial_fill_exchange()
+            .trading_value_fee_model(cases.MAKER, cases.TAKER)
+            .tick_size(DEPTH_TICK)
+            .lot_size(cases.DEPTH_LOT)
+            .last_trades_capacity(0)
+            .risk_adverse_queue_model()
+            .roi_lb(0.8 * middle)
+            .roi_ub(1.2 * middle)
+        )
+        hbt = ROIVectorMarketDepthBacktest([instrument])
+        (only_time if engine == "roi-book" else each_second_depth)(hbt)
+        state = hbt.state_values(0)
+        last = 0.5 * (hbt.depth(0).best_bid + hbt.depth(0).best_ask)
+        done = {"final_equity": cases.CASH + state.balance - state.fee + state.position * last,
+                "fills": state.num_trades}  # fmt: skip
+        hbt.close()
+        return done
+
+    return run, size
+
+
+CASES = {"depth": booked, "ticks-mm": partial(making, each_second), "ticks-mm-every": partial(making, each_event)}
 
 if __name__ == "__main__":
     said = measure.arguments()

@@ -13,7 +13,7 @@ from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.layout import F8, I8, Record
 from engine.kernel.levels import NONE, Half, clear, put
-from engine.kernel.primitives import Table, cold
+from engine.kernel.primitives import Table, cold, hot
 from engine.kernel.records import Kernel
 
 LARGEST = 1e12  # ticks in a price, less than 1 << 40
@@ -63,6 +63,7 @@ def begin(b: Book, bids: Half, asks: Half, tick: float) -> None:
         h.best = h.horizon = NONE
 
 
+@hot
 def key_of(b: Book, price: float) -> int:
     """The price in ticks, 0 when it is on no tick."""
     steps = price * b.scale
@@ -79,6 +80,7 @@ def price_of(b: Book, key: int) -> float:
     return abs(key) / b.per_one if b.per_one > 0.0 else abs(key) * b.tick
 
 
+@hot
 def update(b: Book, bids: Half, asks: Half, ev: Event) -> None:
     """One DEPTH event. The first snapshot row of a group clears the book."""
     if ev.code == codes.SNAPSHOT and b.fresh == 0:

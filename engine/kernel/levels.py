@@ -33,6 +33,7 @@ class Half(Record):
     far_volumes: Array[float, FAR]
 
 
+@hot
 def put(h: Half, key: int, volume: float) -> None:
     """The volume of a level from now on; 0 removes it."""
     if not h.top - BLOCKS < key >> BLOCK <= h.top:
@@ -109,6 +110,7 @@ def level(h: Half, k: int) -> int:
     return key if key >= h.horizon else NONE
 
 
+@cold
 def clear(h: Half) -> None:
     """Remove all levels, and with them the horizon."""
     for ring in range(BLOCKS):

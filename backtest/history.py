@@ -66,15 +66,16 @@ def rows_of(events: Events, *kinds: int) -> Ints:
     return np.concatenate(parts) if parts else np.empty(0, "i8")
 
 
-def scan_ticks(events: Events, instruments: int, grid: Ints, shift: int, until: int) -> History:
+def scan_ticks(events: Events, ticks: Floats, grid: Ints, shift: int, until: int) -> History:
     """The same for a tape of quotes and trades: a close is the mark that the kernel knew, `shift` ns after `recv`."""
     rows = rows_of(events, codes.SPLIT, codes.DIVIDEND)
     rows = rows[events["recv"][rows] + shift <= until]
     acts = events["instrument"][rows].astype("i8")
+    instruments = len(ticks)
     asked = questions(np.repeat(grid, instruments), np.tile(np.arange(instruments), len(grid)))
     known = events["recv"][rows].astype("i8") + shift
     before = questions(known, acts)
-    found = look(events, instruments, np.concatenate((asked, before)), clock=KERNEL, shift=shift, until=until)
+    found = look(events, ticks, np.concatenate((asked, before)), clock=KERNEL, shift=shift, until=until)
     closes, mark = np.split(found.moments["mark"], [len(asked)])
     amount, split = events["amount"][rows].astype("f8"), events["kind"][rows] == codes.SPLIT
     ratio, cash = np.where(split, amount, 1.0), np.where(split, 0.0, amount)

@@ -1,6 +1,7 @@
 """What a tape of quotes and trades showed at given moments: one compiled pass after the run, beside its hot path.
 
-Law 1: marks follow the rule of the kernel: the middle of a quote with two sides; without one, the last trade.
+Law 1: marks follow the rule of the kernel: the middle of a quote with two sides; without one, the last trade. Books
+       are the kernel's own, and the younger of quote and book is the quote.
 Law 2: a moment is answered before the first event beyond it, just as the venue sees its tape. One nanosecond before a
        fill is therefore the book that its cause met.
 """
@@ -13,10 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from backtest.drive import told_depth
 from backtest.metrics import Floats, Ints
-from engine.kernel import build, codes, image
+from engine.kernel import books, build, codes, image
+from engine.kernel.books import Book, close_group, key_of, lose, price_of, update
 from engine.kernel.events import Event, event_at
 from engine.kernel.layout import F8, I8, Record
+from engine.kernel.levels import Half, best_volume, volume_at
 from engine.kernel.primitives import Pointer, address_of
 
 SAME = 1e-9  # relative: prices nearer to each other are one price
@@ -46,6 +50,8 @@ class Top(Record):
     mark: F8
     first: F8
     strokes: I8
+    book: I8  # address of its book and of that book's two halves; 0: the tape tells no depth
+    halves: I8
 
 
 class Stroke(Record):
@@ -82,12 +88,14 @@ class Number(Record):
 
 
 look_at, moment_at, top_at, stroke_at = Pointer(Look), Pointer(Moment), Pointer(Top), Pointer(Stroke)
-number_at = Pointer(Number)
-EVENT_BYTES, MOMENT_BYTES, TOP_BYTES, STROKE_BYTES = (r.dtype.itemsize for r in (Event, Moment, Top, Stroke))
+number_at, book_at, half_at = Pointer(Number), Pointer(Book), Pointer(Half)
+EVENT_BYTES, MOMENT_BYTES, TOP_BYTES, STROKE_BYTES, HALF_BYTES = (
+    record.dtype.itemsize for record in (Event, Moment, Top, Stroke, Half)
+)
 
 
 def answer(m: Moment, t: Top) -> None:
-    """What is known at the moment. Behind the touch nothing is shown, better than it nobody stands."""
+    """What is known at the moment. Behind the touch only a book shows anything, better than it nobody stands."""
     m.bid = t.bid
     m.ask = t.ask
     m.mark = t.mark
@@ -98,6 +106,11 @@ def answer(m: Moment, t: Top) -> None:
             m.ahead = t.bid_volume if m.side > 0 else t.ask_volume
         elif best <= 0.0 or (m.price - best) * m.side > 0.0:
             m.ahead = 0.0
+        elif t.book != 0:
+            b, h = book_at(t.book), half_at(t.halves + (0 if m.side > 0 else HALF_BYTES))
+            key = key_of(b, m.price) * m.side
+            if key != 0 and b.stale == 0 and key >= h.horizon:
+                m.ahead = volume_at(h, key)
 
 
 def remark(job: Look, t: Top, price: float, now: int) -> None:
@@ -116,18 +129,54 @@ def remark(job: Look, t: Top, price: float, now: int) -> None:
         s.seen += 1
 
 
+def meet_depth(job: Look, t: Top, ev: Event, now: int) -> None:
+    """A change of a book, or a gap; what is whole is shown, unless a younger quote is known."""
+    b, bids, asks = book_at(t.book), half_at(t.halves), half_at(t.halves + HALF_BYTES)
+    if ev.kind == codes.GAP:
+        lose(b, bids, asks)
+        b.fresh = 0
+    else:
+        update(b, bids, asks, ev)
+        if ev.last == 0:
+            return
+        close_group(b, bids, asks, ev.ts)
+    if b.ts >= b.quoted:
+        t.bid = price_of(b, bids.best)
+        t.ask = price_of(b, asks.best)
+        t.bid_volume = best_volume(bids)
+        t.ask_volume = best_volume(asks)
+        if t.bid > 0.0 and t.ask > 0.0:
+            remark(job, t, 0.5 * (t.bid + t.ask), now)
+
+
+def outdated(t: Top, ev: Event) -> bool:
+    """Whether the book of the instrument is younger than this quote."""
+    b = book_at(t.book)
+    b.quoted = max(b.quoted, ev.ts)
+    return ev.ts < b.ts
+
+
 def meet(job: Look, ev: Event, now: int) -> None:
     """One event of the tape."""
     if ev.instrument >= job.instruments:
+        if ev.kind == codes.GAP:  # of all instruments
+            for i in range(job.instruments):
+                t = top_at(job.tops + i * TOP_BYTES)
+                if t.book != 0:
+                    meet_depth(job, t, ev, now)
         return
     t = top_at(job.tops + ev.instrument * TOP_BYTES)
     if ev.kind == codes.QUOTE:
+        if t.book != 0 and outdated(t, ev):
+            return
         t.bid = ev.bid
         t.ask = ev.ask
         t.bid_volume = ev.bid_volume
         t.ask_volume = ev.ask_volume
         if ev.bid > 0.0 and ev.ask > 0.0:
             remark(job, t, 0.5 * (ev.bid + ev.ask), now)
+    elif t.book != 0 and (ev.kind == codes.DEPTH or ev.kind == codes.GAP):
+        meet_depth(job, t, ev, now)
     elif ev.kind == codes.BAR:
         remark(job, t, ev.close, now)
     elif ev.kind == codes.TRADE and not (t.bid > 0.0 and t.ask > 0.0):
@@ -187,7 +236,7 @@ def questions(ts: Any, instrument: Any, side: Any = 0, price: Any = 0.0) -> Any:
 
 def look(
     events: Any,
-    instruments: int,
+    ticks: Any,
     asked: Any,
     *,
     clock: int = VENUE,
@@ -197,7 +246,7 @@ def look(
     points: int = 4_000,
     function: Callable[[int], None] | None = None,
 ) -> Looked:
-    """Answer `asked` (see `questions`) from a tape on one of its two clocks.
+    """Answer `asked` (see `questions`) from a tape on one of its two clocks. `ticks`: of each instrument.
 
     `shift`: ns that events are late by; `until`: last time that counts; `drawn`: instruments to make lines of, with
     about `points` points each; `function`: the pass, compiled unless given.
@@ -207,7 +256,13 @@ def look(
     if until is not None:  # only the kernel's clock never goes back
         length = int(np.searchsorted(times, until - shift, "right"))
     order = np.argsort(asked["ts"], kind="stable")
+    instruments, depth = len(ticks), told_depth(events)
     moments, tops = asked[order], np.zeros(max(1, instruments), Top.dtype)
+    headers, halves = np.zeros(instruments, Book.dtype), np.zeros(2 * len(depth), Half.dtype)
+    books.begin_all(headers, halves, ticks, depth)
+    for row, index in enumerate(depth):
+        tops["book"][index] = headers[index:].ctypes.data
+        tops["halves"][index] = halves[2 * row :].ctypes.data
     tops["mark"] = math.nan
     job, begin = Look.new(), int(times[0]) + shift if length else 0
     span = int(times[:length].max()) + shift - begin + 1 if drawn and length else 1

@@ -61,10 +61,10 @@ class Profit(NamedTuple):
 
 def marks_of(result: "Result", asked: list[Any]) -> list[Any]:
     """Answers to several lots of questions on the venue's clock, in as few passes as memory allows."""
-    n, events = len(result.instruments), result.tape.events
+    ticks, events = result.tick, result.tape.events
     if sum(map(len, asked)) > BATCH:
-        return [look(events, n, one, clock=VENUE).moments for one in asked]
-    found = look(events, n, np.concatenate(asked), clock=VENUE).moments
+        return [look(events, ticks, one, clock=VENUE).moments for one in asked]
+    found = look(events, ticks, np.concatenate(asked), clock=VENUE).moments
     return np.split(found, np.cumsum([len(one) for one in asked])[:-1])
 
 
@@ -123,7 +123,7 @@ def payments(result: "Result", fills: Fills) -> tuple[Ints, Floats]:
     if not len(rows):
         return when, amount
     fills = whole_lots(fills, actions)
-    mark = look(events, len(result.lot), questions(when, index), clock=KERNEL, shift=shift).moments["mark"]
+    mark = look(events, result.tick, questions(when, index), clock=KERNEL, shift=shift).moments["mark"]
     funding, paid = events["kind"][rows] == codes.FUNDING, np.zeros(len(rows))
     each = np.where(funding, -amount * mark * result.multiplier[index], amount) * result.lot[index]
     for i in np.unique(index):

@@ -52,6 +52,7 @@ class Result:
         self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
         self.title = title  # a short name: of the parameters only what is not the default
         self.instruments: list[str] = [i.name for i in tape.instruments]
+        self.tick: Floats = np.array([i.tick for i in tape.instruments], "f8")
         self.lot: Floats = np.array([i.lot for i in tape.instruments], "f8")
         self.multiplier: Floats = np.array([i.multiplier for i in tape.instruments], "f8")
 
@@ -115,7 +116,7 @@ class Result:
         fine = np.linspace(0, len(ts) - 1, GRID).astype("i8") if len(ts) and len(self.lot) <= 50 else ends
         grid = np.unique(ts[np.concatenate((ends, fine))])
         if self.ticks:
-            return scan_ticks(self.tape.events, len(self.lot), grid, self.feed_ns, int(ts[-1]) if len(ts) else 0)
+            return scan_ticks(self.tape.events, self.tick, grid, self.feed_ns, int(ts[-1]) if len(ts) else 0)
         return scan(self.tape.events, len(self.lot), grid)
 
     @cached_property

@@ -91,7 +91,7 @@ def prices(result: "Result") -> list[Chart]:
     """One chart for each of the busiest instruments: the market with our fills, and what we held below."""
     drawn, ts = tuple(busiest(result)), result.curve[0]
     until = int(ts[-1]) if len(ts) else 0
-    lines = look(result.tape.events, len(result.lot), questions([], 0), clock=KERNEL, shift=result.feed_ns,
+    lines = look(result.tape.events, result.tick, questions([], 0), clock=KERNEL, shift=result.feed_ns,
                  until=until, drawn=drawn, points=POINTS).lines  # fmt: skip
     found, held = [], result.positions
     for index in drawn:

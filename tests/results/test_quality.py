@@ -28,8 +28,10 @@ from engine.store.tape import Tape, blank, frozen
 from strategies import MarketMaking
 
 SECOND = 1_000_000_000
+TICKS = np.full(2, 0.01)
 START = 20_000 * 86_400 * SECOND
 FIELDS = {codes.QUOTE: ("bid", "ask", "bid_volume", "ask_volume"), codes.TRADE: ("price", "traded", "side"),
+          codes.DEPTH: ("price", "traded", "side", "last", "code"), codes.GAP: (),
           codes.FUNDING: ("amount",), codes.SPLIT: ("amount",), codes.DIVIDEND: ("amount",)}  # fmt: skip
 Wish = Callable[[Ctx], Any]
 WISHES: dict[int, list[Wish]] = {}
@@ -56,7 +58,7 @@ def tape(*rows: tuple[Any, ...], feed: int = 0, **info: Any) -> Tape:
     """Rows (second, kind, values…[, instrument by a trailing dictionary]); received `feed` ns later."""
     events = blank(len(rows))
     for event, (second, kind, *values) in zip(events, rows, strict=True):
-        if isinstance(values[-1], dict):
+        if values and isinstance(values[-1], dict):
             event["instrument"] = values.pop()["i"]
         event["ts"], event["kind"] = START + round(second * SECOND), kind
         event["recv"] = event["ts"] + feed
@@ -172,6 +174,8 @@ ROW = st.one_of(
     st.tuples(st.sampled_from(["funding", "dividend", "split"]), st.integers(-3, 3), st.just(0), st.just(0),
               st.integers(0, 1)),
 )  # fmt: skip
+DEPTH = st.one_of(ROW, st.tuples(st.sampled_from(["snapshot", "depth", "depth", "depth", "gap"]), PRICES,
+                                 st.sampled_from([-1, 1]), st.integers(0, 9), st.integers(0, 1)))  # fmt: skip
 WISH = st.tuples(st.integers(0, 30), st.sampled_from(["buy", "sell"]), st.integers(1, 6), st.one_of(st.none(), PRICES))
 SETTINGS = st.fixed_dictionaries({
     "maker_bps": st.sampled_from([0.0, -0.5, 2.0]), "taker_bps": st.sampled_from([0.0, 5.0]),
@@ -188,6 +192,10 @@ def drawn(rows: list[Any], gap: float = 0.5) -> Tape:
             found.append((*q(at, a / 100, (a + b) / 100, float(volume)), {"i": i}))
         elif kind == "t":
             found.append((*t(at, a / 100, float(volume), b), {"i": i}))
+        elif kind == "gap":
+            found.append((at, codes.GAP, {"i": i + (volume > 8) * 7}))
+        elif kind in ("depth", "snapshot"):
+            found.append((at, codes.DEPTH, a / 100, float(volume), b, volume % 3 > 0, kind == "snapshot", {"i": i}))
         elif kind == "funding":
             found.append((at, codes.FUNDING, a / 1000, {"i": i}))
         elif kind == "dividend":
@@ -197,7 +205,7 @@ def drawn(rows: list[Any], gap: float = 0.5) -> Tape:
     return tape(*found, lot=0.1, multiplier=2.0)
 
 
-@given(st.lists(ROW, max_size=30), st.lists(WISH, max_size=12), SETTINGS)
+@given(st.one_of(st.lists(ROW, max_size=30), st.lists(DEPTH, max_size=30)), st.lists(WISH, max_size=12), SETTINGS)
 def test_the_parts_of_the_profit_add_up(rows: list[Any], wishes: list[Any], settings: dict[str, float]) -> None:
     asked: dict[int, list[Wish]] = {}
     for n, side, qty, cents in wishes:
@@ -216,8 +224,8 @@ def test_the_parts_of_the_profit_add_up(rows: list[Any], wishes: list[Any], sett
 def test_moments_are_what_a_plain_search_finds(rows: list[Any], halves: list[int], clock: int) -> None:
     events = drawn([row for row in rows if row[0] != "split"]).events
     asked = questions(START + np.array(halves) * SECOND // 2, np.arange(len(halves)) % 2)
-    found = look(events, 2, asked, clock=clock, drawn=(0, 1), points=8)
-    plain = look(events, 2, asked, clock=clock, drawn=(0, 1), points=8, function=run)
+    found = look(events, TICKS, asked, clock=clock, drawn=(0, 1), points=8)
+    plain = look(events, TICKS, asked, clock=clock, drawn=(0, 1), points=8, function=run)
     assert found.moments.tobytes() == plain.moments.tobytes()
     for index in (0, 1):
         own = (events["instrument"] == index) & (events["kind"] == codes.QUOTE)
@@ -234,10 +242,34 @@ def test_moments_are_what_a_plain_search_finds(rows: list[Any], halves: list[int
         assert line.max() == mid.max() and line.min() == mid.min()
 
 
+@given(st.lists(DEPTH, min_size=1, max_size=60), st.integers(0, 30))
+def test_books_are_the_kernels(rows: list[Any], half: int) -> None:
+    """The marks at the end are those of the kernel, and the compiled pass is the plain one, levels behind included."""
+    made = drawn([row for row in rows if row[0] != "split"])
+    drive = prepare(Trader(), made, cash=1e5, compiled=False).drive()
+    assert drive.advance() == 0
+    prices = np.repeat([9.95, 10.0, 10.02, 10.05], 4)
+    asked = questions(np.full(16, START + half * SECOND), np.tile([0, 1], 8), np.tile([1, 1, -1, -1], 4), prices)
+    found, plain = (look(made.events, TICKS, asked, clock=KERNEL, function=f) for f in (None, run))
+    assert found.last.tolist() == drive.machine.table("markets_at")["mark"].tolist()
+    assert found.moments.tobytes() == plain.moments.tobytes()
+
+
+def test_behind_the_touch_a_book_knows_what_is_ahead() -> None:
+    def level(second: float, price: float, volume: float, side: int, last: int, code: int = 0) -> tuple[Any, ...]:
+        return second, codes.DEPTH, price, volume, side, last, code
+
+    rows = [level(0, 10.00, 5, 1, 0, 1), level(0, 9.99, 8, 1, 0), level(0, 10.02, 4, -1, 1), t(0.5, 10.02, 1, 1)]
+    later = [level(1, 9.99, 6, 1, 1), t(3, 9.99, 9, -1), level(4, 9.99, 0, 1, 1)]
+    result = played(tape(*rows, *later), {0: lambda ctx: ctx.buy(2, 9.99)}, order_ms=1500.0)
+    done = result.executions
+    assert (done.ahead.tolist(), done.rested.tolist(), done.mark.tolist()) == ([6.0], [1.0], [pytest.approx(10.01)])
+
+
 def test_marks_without_a_quote_are_trades() -> None:
     events = tape(t(0, 10.0, 1, 1), q(1, 10.0, 0.0), t(2, 10.4, 1, 1), q(3, 10.0, 10.2), t(4, 12.0, 1, 1)).events
     asked = questions(START + np.arange(5) * SECOND, 0)
-    assert look(events, 1, asked).moments["mark"].tolist() == pytest.approx([10.0, 10.0, 10.4, 10.1, 10.1])
+    assert look(events, TICKS[:1], asked).moments["mark"].tolist() == pytest.approx([10.0, 10.0, 10.4, 10.1, 10.1])
 
 
 @pytest.fixture(scope="module")

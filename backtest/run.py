@@ -7,7 +7,6 @@ one likes; `backtest` is both in one call.
 import math
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
@@ -30,7 +29,8 @@ from backtest.drive import (
 from backtest.result import Result
 from engine.config import Risk, VenueModel, config_hash
 from engine.errors import ConfigError, StrategyFault
-from engine.kernel import build, codes, image, layout
+from engine.faults import Caught, told
+from engine.kernel import build, codes, image
 from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
 from engine.kernel.records import Curve, slots
 from engine.kernel.strategy import Strategy
@@ -42,7 +42,6 @@ from engine.store.tape import fetch
 
 PIECE = 1 << 22  # events between two looks at the outside world
 Span = Any  # str, date, datetime or None
-Caught = tuple[Exception, dict[str, Any], dict[str, Any]]  # what a handler raised, the state and the event before it
 
 
 def backtest(strategy: "Strategy | Sequence[Strategy]", data: Any, **settings: Any) -> Result:
@@ -258,37 +257,10 @@ class Prepared:
 
     def told(self, faulty: int, code: int, at: int, caught: list[Caught]) -> StrategyFault:
         """One fault as an exception, which the original one caused."""
-        strategy, first = self.strategies[faulty], self.tape.events[min(at, len(self.tape.events) - 1)]
-        error, state, event = caught[0] if caught else (None, {}, {})
-        name = f", {self.tape.instruments[event['instrument']].name}" if "instrument" in event else ""
-        when = str(np.datetime64(int(first["ts"]), "ns")).rstrip("0").rstrip(".")
-        what = f"{strategy!r} failed at {when}{name} (event {at} of the tape)"
-        if error is not None:
-            frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if f.filename != layout.__file__]
-            trace = "".join(traceback.format_list(frames))
-            shown = ", ".join(f"{key}={_short(value)}" for key, value in state.items())
-            fault = StrategyFault(f"{what}.\n{trace}{type(error).__name__}: {error}\n"
-                                  f"State before the event: {shown}\nEvent: {event}",
-                                  state, event)  # fmt: skip
-            fault.__cause__ = error
-            return fault
-        if code == codes.FAULT_QUEUE:
-            return StrategyFault(f"{what}: more signals at once than the queue holds ({self.sizes.signals}), "
-                                 "or a signal for an instrument "
-                                 f"that does not exist (there are {len(self.rows)}).")  # fmt: skip
-        if strategy.library:
-            return StrategyFault(f"{what}: its library {strategy.library} set ctx->fault = {code}.")
-        return StrategyFault(f"{what} in compiled code, but not in plain Python: it may depend on integer "
-                             "overflow or on a library. "
-                             "Run it with compiled=False and a debugger.")  # fmt: skip
+        ts = int(self.tape.events["ts"][min(at, len(self.tape.events) - 1)])
+        return told(self.strategies[faulty], code, caught, ts=ts, place=f"event {at} of the tape",
+                    names=[info.name for info in self.tape.instruments], signals=self.sizes.signals)  # fmt: skip
 
 
 def _fault(drive: Drive, strategy: int) -> int:
     return slots(drive.machine.kernel, strategy).fault
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):  # an indicator: its numbers say more than its window
-        value = {key: one for key, one in value.items() if not isinstance(one, list)}
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

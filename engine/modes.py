@@ -80,7 +80,7 @@ class Import(Settings):
     max_gap: str | None = setting(None, "longest pause inside a session that is no problem, such as 5m")
     overwrite: bool = setting(False, "replace a dataset of that name")
     vendor: str | None = setting(None, "of quotes, trades and depth: generic, binance, binance_ws, databento, "
-                                       "dukascopy, lean, lobster, tardis (null: the sources are bars)")  # fmt: skip
+                                       "dukascopy, journal, lean, lobster, tardis (null: bars)")  # fmt: skip
     instrument: str | None = setting(None, "with vendor: the name, for files that carry none, or which to take")
     recv_shift: str = setting("0", "with vendor: added to the time of receipt, such as 1.5s, or auto")
     book: Literal["snapshot", "empty"] = setting("snapshot", "with vendor: what depth begins with")
@@ -103,6 +103,16 @@ class Header(Chosen):
     """Settings of mode=header."""
 
     output: str | None = setting(None, "file to write (null: print it)")
+
+
+@dataclass(frozen=True)
+class Replay(Settings):
+    """Settings of mode=replay."""
+
+    journal: str = setting("", "directory of the journal")
+    images: Literal["recorded", "present"] = setting(
+        "recorded", "whose code runs: that of then, or what sources say now"
+    )
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,11 @@ def _import_ticks(settings: Import, paths: list[Path]) -> Path:
         if item.name not in (*TICKS_ONLY, *BOTH) and getattr(settings, item.name) != getattr(Import(), item.name):
             raise ConfigError(f"{item.name}: for bars only; what a vendor can be told goes into options, such as "
                               f"'options={{{item.name}: ...}}'.")  # fmt: skip
+    if settings.vendor == "journal":
+        from engine.store.vendors.journal import import_journal
+
+        return import_journal(settings.name, paths[0], root=settings.root, instruments=settings.instruments,
+                              on_error=settings.on_error, overwrite=settings.overwrite)  # fmt: skip
     return import_ticks(
         settings.name, paths, vendor=str(settings.vendor), instrument=settings.instrument, root=settings.root,
         instruments=settings.instruments, on_error=settings.on_error, recv_shift=settings.recv_shift,
@@ -224,19 +239,18 @@ def run_import(settings: Import, dump: Dump) -> int:
 
 
 def run_compile(settings: Compile, dump: Dump) -> int:
-    """Compile the backtest program and strategies that have no image yet, and name all images."""
+    """Compile the programs and the strategies that have no image yet, and name all images."""
     from backtest import desk
     from backtest.drive import PROGRAMS
     from backtest.look import look_image
+    from engine import session
     from engine.kernel import build
     from engine.live import gate
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
-    for name, entries in PROGRAMS:
+    for name, entries in (*PROGRAMS, session.PROGRAM, desk.PROGRAM, gate.PROGRAM):
         print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
     print(f"{'look':<24} {look_image().digest}", flush=True)
-    for name, entries in (desk.PROGRAM, gate.PROGRAM):
-        print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
     for name, strategy in found.items():
         print(f"{name:<24} {build.handlers(strategy).digest}", flush=True)
     return 0
@@ -267,6 +281,17 @@ def run_header(settings: Header, dump: Dump) -> int:
     return 0
 
 
+def run_replay(settings: Replay, dump: Dump) -> int:
+    """Drive the kernel of a journal again; 1 when an order differs."""
+    from engine.replay import replay
+
+    if not settings.journal:
+        raise ConfigError("mode=replay needs the directory of a journal: tandem mode=replay journal=journals/mine.")
+    found = replay(Path(settings.journal), registry.find, exact=settings.images == "recorded")
+    print(found)
+    return 1 if found.difference else 0
+
+
 def check_port(port: int) -> None:
     """Raise ConfigError for a port of this machine that somebody else listens on, or that we may not have."""
     import socket
@@ -295,6 +320,7 @@ MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "backtest": (Backtest, run_backtest, "run a strategy on history: figures, report, tracked run"),
     "import": (Import, run_import, "bars, or quotes, trades and depth of a vendor, into a dataset, validated"),
     "check": (Check, run_check, "hold a strategy to every law: no look-ahead, same bytes however it is run"),
+    "replay": (Replay, run_replay, "drive the kernel of a journal again: the same orders, byte for byte"),
     "header": (Header, run_header, "the C header for a strategy in C, Rust or Go"),
     "compile": (Compile, run_compile, "compile the kernel and the strategies ahead"),
     "ui": (Ui, run_ui, "the tracked runs in the browser"),

@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import ImageError
+from engine.errors import ConfigError, ImageError, StrategyFault
+from engine.faults import Caught, told
 from engine.journal import Journal
 from engine.journal import format as form
 from engine.journal.format import EVENTS, ORDERS, RELOADS, ROW, Block, Place
 from engine.kernel import build, codes
 from engine.kernel.events import Event
-from engine.kernel.records import Order
+from engine.kernel.machine import OnError, python_handlers
+from engine.kernel.records import Order, slots
 from engine.plan import UNCOMPILED, Find, Plan, handlers_of
 from engine.session import PROGRAM, Rows, Session
 
@@ -88,13 +90,35 @@ class Rerun:
                 if not self.session.halted:
                     self.made += self.session.advance(events, closing=False).tobytes()
                 if len(events) and events["kind"][-1] == codes.COMMAND and events["code"][-1] == codes.RELOAD:
-                    self.reload(int(events["order_id"][-1]))
+                    self.put(self.reloads[int(events["order_id"][-1])])
             self.wanted += piece.orders
             if not self.compare():
                 return False
         if not self.session.halted:
             self.made += self.session.advance(np.zeros(0, Event.dtype), closing=True).tobytes()
         return self.compare()
+
+    def drive_to_fault(self, strategy: int, seq: int, on_error: OnError) -> int:
+        """Until a strategy fails, in plain Python from the kernel's event `seq` on; the time of that event, ns."""
+        kernel, ts, plain = self.session.machine.kernel, 0, False
+        for piece in pieces(self.journal.blocks()):
+            self.reloads |= piece.reloads
+            for events in at_reloads(piece.events):
+                whole = kernel.seq + len(events) < seq
+                for part in [events] if whole else np.split(events, len(events)):
+                    if not whole and not plain and kernel.seq >= seq - 1:
+                        plain = True
+                        handlers = python_handlers(type(self.session.running(strategy)), on_error)
+                        self.session.machine.retarget(strategy, handlers)
+                    self.session.advance(part, closing=False)
+                    ts = int(part["ts"][-1])
+                    if slots(kernel, strategy).fault:
+                        return ts
+                if len(events) and events["kind"][-1] == codes.COMMAND and events["code"][-1] == codes.RELOAD:
+                    self.put(self.reloads[int(events["order_id"][-1])])
+                    plain = False
+        self.session.advance(np.zeros(0, Event.dtype), closing=True)
+        return ts
 
     def compare(self) -> bool:
         """Drop what both sides have, whole orders at a time; False when the next order differs."""
@@ -108,9 +132,8 @@ class Rerun:
         self.wanted, self.made = self.wanted[both:], self.made[both:]
         return True
 
-    def reload(self, number: int) -> None:
+    def put(self, words: dict[str, Any]) -> None:
         """Do again what a RELOAD command did."""
-        words = self.reloads[number]
         fresh = self.find(words["name"])(**words["params"])
         exact = words["image"] if self.plan.images else ""
         addresses, _ = handlers_of(type(fresh), self.plan.compiled, exact)
@@ -153,6 +176,27 @@ def replay(folder: Path | str, find: Find, *, exact: bool = True) -> Replayed:
     return Replayed(journal.place.events, rerun.orders, difference, notes)
 
 
+def explain(folder: Path | str, find: Find, strategy: int) -> StrategyFault:
+    """The fault that stopped a strategy of a session, from running its event again in plain Python.
+
+    Off the path of the session: kernels of its own drive the journal from the beginning, twice. Raises ConfigError when
+    the strategy has no fault there.
+    """
+    journal = Journal(folder)
+    first, again = (rebuilt(journal, find, exact=False) for _ in range(2))
+    first.drive()
+    slot = slots(first.session.machine.kernel, strategy)
+    code, seq = slot.fault, slot.fault_seq
+    if not code:
+        raise ConfigError(f"{journal.name}: strategy {strategy} has not failed.")
+    caught: list[Caught] = []
+    ts = again.drive_to_fault(strategy, seq, lambda *what: caught.append(what))
+    failed = again.session.running(strategy)
+    names = [info.name for info in again.plan.infos]
+    return told(failed, code, caught, ts=ts, place=f"event {seq} of {journal.name}", names=names,
+                signals=again.plan.sizes.signals)  # fmt: skip
+
+
 def differs(journal: Journal, rerun: Rerun) -> str:
     """The first order that is not what it was, in words, with the event that caused it."""
     was, now = (np.frombuffer(rows[:ROW], Order.dtype) for rows in (rerun.wanted, rerun.made))
@@ -167,10 +211,10 @@ def differs(journal: Journal, rerun: Rerun) -> str:
     else:
         what = f"order {number} ({now['id'][0]}) did not exist"
     seq = min(int(rows["seq"][0]) for rows in (was, now) if len(rows))
-    return f"{what}. Before it: {told(journal, seq)}."
+    return f"{what}. Before it: {cause(journal, seq)}."
 
 
-def told(journal: Journal, seq: int) -> str:
+def cause(journal: Journal, seq: int) -> str:
     """The kernel's event number `seq` (from 1) in words."""
     passed = 0
     for block in journal.blocks():

@@ -155,6 +155,7 @@ class Session:
         self.run = program(compiled)
         self.faults: list[tuple[int, int]] = []
         self.reloads: dict[int, dict[str, Any]] = {}  # strategy -> what its latest reload has put in place
+        self.classes: dict[int, type[Strategy]] = {}
         self.refused: Rows = np.zeros(0, Refusal.dtype)
         z = machine.sizes
         self._orders = np.empty(z.outbox + BUFFER, Order.dtype)
@@ -225,9 +226,15 @@ class Session:
         size = Pace.dtype.itemsize
         self.machine.restore(state[:-size])
         ctypes.memmove(self.loop.pace._address, state[-size:], size)
+        rows = ((n, slots(self.machine.kernel, n)) for n in range(self.machine.kernel.strategies))
+        self.faults = [(n, int(slot.fault_seq)) for n, slot in rows if slot.fault]
+
+    def go_on(self, journal: JournalWriter, snapshot_every: int = 0) -> None:
+        """Write to a journal from now on."""
+        self.journal, self.snapshot_every, self._snapped = journal, snapshot_every, journal.place.events
 
     def snapshot(self) -> None:
-        """Save the state beside the journal, for a restart. Raises DataError when the system refuses."""
+        """Save the state beside the journal, for a restart. Raises JournalError when the system refuses."""
         if self.journal is not None:
             words = {"reloads": {str(n): words for n, words in self.reloads.items()}}
             snapshots.save(self.journal.folder, snapshots.Snapshot(self.journal.place, words, self.state()))
@@ -269,11 +276,16 @@ class Session:
         self.swap(strategy, fresh, addresses, words)
         return orders
 
+    def running(self, strategy: int) -> Strategy:
+        """The strategy as it is now: its class, its parameters and state."""
+        kind = self.classes.get(strategy, type(self.machine.placed[strategy].strategy))
+        return kind.at(self.machine.state(strategy)._address)
+
     def swap(self, strategy: int, fresh: Strategy, addresses: dict[str, int], words: dict[str, Any]) -> None:
         """What the command RELOAD stands for."""
         check_layout(self.machine, strategy, type(fresh))
         self.machine.reload(strategy, fresh, addresses)
-        self.reloads[strategy] = words
+        self.reloads[strategy], self.classes[strategy] = words, type(fresh)
         self.faults = [one for one in self.faults if one[0] != strategy]
 
 

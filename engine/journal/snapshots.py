@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.errors import JournalError
 from engine.journal.format import Place
-from engine.store.files import atomic_file
+from engine.kernel.image import write_atomically
 
 MAGIC = b"TNDMSNAP"
 VERSION = 1
@@ -32,13 +33,16 @@ class Snapshot:
 
 
 def save(folder: Path, snapshot: Snapshot) -> Path:
-    """Write a snapshot, whole or not at all. Raises DataError when the system refuses."""
+    """Write a snapshot, whole or not at all. Raises JournalError when the system refuses."""
     path = folder / f"snapshot-{snapshot.place.events:012d}.bin"
     text = json.dumps({"place": asdict(snapshot.place), "words": snapshot.words}, sort_keys=True).encode()
     bare = HEAD.pack(MAGIC, VERSION, 0, len(text), len(snapshot.state), 0)[:BARE]
     crc = zlib.crc32(snapshot.state, zlib.crc32(text, zlib.crc32(bare)))
-    with atomic_file(path) as part:
-        part.write_bytes(bare + struct.pack("<I", crc) + text + snapshot.state)
+    try:
+        write_atomically(path, bare + struct.pack("<I", crc) + text + snapshot.state)
+    except OSError as error:
+        raise JournalError(f"{path}: the snapshot cannot be written ({error.strerror}); the journal itself is whole. "
+                           "Make room there.") from error  # fmt: skip
     return path
 
 

@@ -2,6 +2,7 @@
 
 Law 1: order of resolution: by priority, what reduces first, then by registration.
 Law 2: every order passes `judge`; only exits that risk itself asked for skip the checks.
+Law 3: unless trading is live, strategies are judged and nothing of theirs leaves; risk's cancels and exits always do.
 """
 
 from engine.kernel import codes
@@ -79,7 +80,7 @@ def judge(k: Kernel, o: OpenOrder) -> int:
     if reason != codes.OK:
         refuse(k, o.strategy, o.instrument, o.id, o.side * o.qty, o.price, reason)
         drop(k, o)
-    elif k.trading == codes.LIVE:
+    elif k.trading == codes.LIVE or o.mask & codes.RISK_EXIT:
         send(k, o)
     else:
         drop(k, o)
@@ -96,7 +97,7 @@ def resolve_target(k: Kernel, q: Signal) -> None:
         refuse(k, q.strategy, q.instrument, 0, 0, 0.0, codes.BAD_ORDER)
         return
     delta = lots - p.qty - p.pending
-    if p.pending != 0 and delta != 0 and (p.pending > 0) != (delta > 0):
+    if p.pending != 0 and delta != 0 and (p.pending > 0) != (delta > 0) and k.trading == codes.LIVE:
         cancel_targets(k, q.strategy, q.instrument)
         delta = lots - p.qty - p.pending
     if delta != 0:
@@ -128,13 +129,15 @@ def resolve_order(k: Kernel, q: Signal) -> None:
 def resolve_other(k: Kernel, q: Signal) -> None:
     """Cancel, cancel all, replace. A replace is checked like a new order for what it adds."""
     if q.kind == codes.SIGNAL_CANCEL_ALL:
-        cancel_all(k, q.strategy, q.instrument)
+        if k.trading == codes.LIVE:
+            cancel_all(k, q.strategy, q.instrument)
         return
     o = find(k, q.order_id)
     if o.id != q.order_id or o.strategy != q.strategy or not OPEN[o.state]:
         refuse(k, q.strategy, q.instrument, q.order_id, 0, q.price, codes.UNKNOWN_ORDER)
     elif q.kind == codes.SIGNAL_CANCEL:
-        ask_cancel(k, o)
+        if k.trading == codes.LIVE:
+            ask_cancel(k, o)
     else:
         resolve_replace(k, q, o)
 

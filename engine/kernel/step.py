@@ -50,14 +50,14 @@ NEVER = -(1 << 63)  # no event is received then
 
 def absorb_report(k: Kernel, ev: Event) -> int:
     """An execution report: order table, position, cash. Returns the strategy it concerns, -1 for an unknown order."""
-    o = find(k, ev.order_id)
-    if o.id != ev.order_id or o.state <= codes.RESERVED:
-        k.unknown_reports += 1
-        return -1
     if ev.exec_id != 0:
         if ev.exec_id <= k.last_exec:
             return -1  # seen before
         k.last_exec = ev.exec_id
+    o = find(k, ev.order_id)
+    if o.id != ev.order_id or o.state <= codes.RESERVED:
+        k.unknown_reports += 1
+        return -1
     if ev.code == codes.FILL and ev.qty * o.side <= 0:
         k.unknown_reports += 1  # no fill, or one on the other side
     elif ev.code == codes.FILL:

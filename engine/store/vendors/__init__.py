@@ -23,6 +23,7 @@ VENDORS = {
     "binance_ws": "Binance websocket as recorded: diffs with snapshot, trades, bookTicker, markPrice",
     "databento": "Databento DBN: mbo, mbp-1, mbp-10, tbbo, bbo, trades",
     "dukascopy": "Dukascopy bi5 quotes",
+    "journal": "the journal of a session: what was traded live",
     "lean": "QuantConnect Lean ticks of equities, FX and futures",
     "lobster": "LOBSTER message and order book files",
     "tardis": "Tardis.dev CSV: trades, quotes, incremental books, book snapshots",

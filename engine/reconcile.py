@@ -3,7 +3,7 @@
 A pure function; whoever calls it sends the events through the session, so that they are journalled and replayed.
 
 Law 1: reports come first and with the venue's exec ids; only what no report explains becomes a report of our own (exec
-       id 0) or a CORRECTION, and each of these has an alert.
+       id 0) or a CORRECTION, and each of these has a sentence for the operator.
 Law 2: an order is unknown to the venue only when the venue says so. One that it did not answer stays in doubt, and what
        an order in doubt may explain is not corrected.
 Law 3: whatever the venue says, the events bring the kernel to it: reconciling again finds nothing more.
@@ -78,19 +78,19 @@ class KernelView:
 @dataclass
 class Reconciled:
     """What is to be done: `events` for the session, in order; `resend`: instructions that never arrived and may still
-    be sent as they are; `doubt`: orders that the venue did not answer; `alerts`: one sentence for each finding."""
+    be sent as they are; `doubt`: orders that the venue did not answer; `findings`: one sentence for each finding."""
 
     events: Events
     resend: Orders
     doubt: list[int] = field(default_factory=list)
-    alerts: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
 
 
 def reconcile(kernel: KernelView, venue: VenueView, recv: int, *, names: Sequence[str] = (), resend_ns: int = 0,
               instructions: Mapping[int, Orders] | None = None) -> Reconciled:  # fmt: skip
     """Events with time `recv` that bring the kernel to what the venue says.
 
-    `names` of the instruments, for the alerts. `instructions`: the latest instruction about an order, as journalled;
+    `names` of the instruments, for the findings. `instructions`: the latest instruction about an order, as journalled;
     one that never arrived is sent again when it is no older than `resend_ns`, a cancel always. Raises JournalError when
     the venue knows orders of this session that the journal does not have: their ids must not be used again.
     """
@@ -107,7 +107,7 @@ class Work:
         self.rows: list[Events] = []
         self.again: list[Orders] = []
         self.doubt: list[int] = []
-        self.alerts: list[str] = []
+        self.findings: list[str] = []
 
     def done(self) -> Reconciled:
         """Reports, then orders, then positions."""
@@ -121,7 +121,7 @@ class Work:
         events = np.concatenate([np.zeros(0, "V64"), *(row.view("V64") for row in self.rows)]).view(Event.dtype)
         events["recv"] = self.recv
         resend = np.concatenate([np.zeros(0, "V64"), *(row.view("V64") for row in self.again)]).view(Order.dtype)
-        return Reconciled(events, resend, self.doubt, self.alerts)
+        return Reconciled(events, resend, self.doubt, self.findings)
 
     def beyond(self) -> None:
         """Raise for an order of this session at the venue that the kernel has not sent yet."""
@@ -138,7 +138,7 @@ class Work:
         """A report that the kernel has not seen, with the venue's exec id."""
         self.rows.append(np.array([row.tobytes()], "V64").view(Event.dtype))
         one, word = self.kernel.orders.get(int(row["order_id"])), codes.NAMES["report"].get(int(row["code"]), "report")
-        self.alerts.append(f"{word} of order {row['order_id']} (exec id {row['exec_id']}) had not come")
+        self.findings.append(f"{word} of order {row['order_id']} (exec id {row['exec_id']}) had not come")
         if one is not None:
             self.apply(one, int(row["code"]), int(row["qty"]), float(row["price"]), float(row["fee"]))
 
@@ -168,7 +168,7 @@ class Work:
         row["kind"], row["code"], row["ts"], row["instrument"] = codes.REPORT, code, self.recv, one.instrument
         row["order_id"], row["qty"], row["price"], row["fee"] = one.id, qty, price, fee
         self.rows.append(row)
-        self.alerts.append(f"order {one.id}: {why}; entered as {codes.NAMES['report'][code]}")
+        self.findings.append(f"order {one.id}: {why}; entered as {codes.NAMES['report'][code]}")
         self.apply(one, code, qty, price, fee)
 
     def order(self, one: Known) -> None:
@@ -177,7 +177,7 @@ class Work:
             working = next((w for w in self.venue.working if w.id == one.id), None)
             if working is None:
                 self.doubt.append(one.id)
-                self.alerts.append(f"order {one.id} is in doubt: the venue did not answer for it")
+                self.findings.append(f"order {one.id} is in doubt: the venue did not answer for it")
                 return
             standing: Standing | None = working
         else:
@@ -208,7 +208,7 @@ class Work:
         """An instruction that never arrived, as it was."""
         self.again.append(order)
         word = codes.NAMES["action"][int(order["action"][0])]
-        self.alerts.append(f"order {order['id'][0]}: its {word} never reached the venue; it is sent again")
+        self.findings.append(f"order {order['id'][0]}: its {word} never reached the venue; it is sent again")
 
     def absent(self, one: Known) -> None:
         """The venue says that it never had the order."""
@@ -227,7 +227,7 @@ class Work:
             self.say(one, codes.ACK, "the venue has it")
         if (standing.qty, standing.price, standing.stop) != (one.qty, one.price, one.stop):
             if one.state == codes.WORKING:
-                self.alerts.append(f"order {one.id}: the venue has another quantity or price than we asked for")
+                self.findings.append(f"order {one.id}: the venue has another quantity or price than we asked for")
             else:
                 self.say(one, codes.REPLACED, "the venue has changed it", standing.qty, standing.price, standing.stop)
         action = {codes.CANCELLING: codes.CANCEL, codes.REPLACING: codes.REPLACE}.get(one.state, 0)
@@ -242,7 +242,7 @@ class Work:
         for one in self.venue.working:
             mine = self.kernel.orders.get(one.id)
             if mine is None or mine.state not in OPEN:
-                self.alerts.append(f"order {one.id} is open at the venue, and nobody here knows it; cancel it there")
+                self.findings.append(f"order {one.id} is open at the venue, and nobody here knows it; cancel it there")
 
     def positions(self) -> None:
         """What no report explains."""
@@ -255,7 +255,7 @@ class Work:
             name = self.names[i] if i < len(self.names) else f"instrument {i}"
             if missing and (i in unsettled or not whole):
                 why = "an order in doubt may explain it" if i in unsettled else "its reports have not all come"
-                self.alerts.append(f"{name}: the venue holds {lots} lots, we {self.kernel.net[i]}; {why}")
+                self.findings.append(f"{name}: the venue holds {lots} lots, we {self.kernel.net[i]}; {why}")
             elif missing:
                 holders = self.kernel.holders[:, i]
                 strategy = int(np.argmax(np.abs(holders)))
@@ -263,7 +263,7 @@ class Work:
                 row["kind"], row["ts"], row["instrument"], row["qty"] = codes.CORRECTION, self.recv, i, missing
                 row["order_id"], row["price"] = strategy, self.kernel.marks[i]
                 self.rows.append(row)
-                self.alerts.append(f"{name}: the venue holds {lots} lots, we {self.kernel.net[i]}, and no report "
+                self.findings.append(f"{name}: the venue holds {lots} lots, we {self.kernel.net[i]}, and no report "
                                    f"explains it; corrected by {missing} lots at {self.kernel.marks[i]}, for "
                                    f"strategy {strategy}")  # fmt: skip
                 self.kernel.net[i] = lots

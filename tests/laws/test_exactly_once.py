@@ -81,7 +81,7 @@ class World:
         self.desk = VenueDesk(rows, 1e6, VenueModel(), leverage=9.0, orders=SIZES.orders, ticks=ticks)
         self.folder, self.deaths, self.torn, self.resend_ns, self.mute = folder, list(deaths), torn, resend_ns, mute
         self.bus: list[np.ndarray[Any, Any]] = []
-        self.clock, self.steps, self.died, self.alerts = int(tape.events["recv"][0]), 0, [], []
+        self.clock, self.steps, self.died, self.findings = int(tape.events["recv"][0]), 0, [], []
         self.session: Any = None
         self.doubt: list[int] = []
 
@@ -176,7 +176,7 @@ class World:
         asked = kernel.in_doubt()
         found = reconcile(kernel, self.view(kernel.open(), kernel.last_exec), self.clock, resend_ns=self.resend_ns,
                           instructions=instructions(journal, asked, journal.place))  # fmt: skip
-        self.alerts += found.alerts
+        self.findings += found.findings
         self.doubt = found.doubt
         orders = self.advance(found.events) if len(found.events) else found.resend[:0]
         self.send(found.resend)
@@ -237,7 +237,7 @@ def test_whenever_it_dies(kind: type, seed: int, deaths: list[int], torn: int, r
     with tempfile.TemporaryDirectory() as folder:
         made = world(Path(folder) / "j", kind, seed, deaths, torn=torn, resend_ns=resend_ns, mute=mute)
         left = made.reconciled()
-        assert not len(left.events) and not len(left.resend) and not left.doubt, left.alerts
+        assert not len(left.events) and not len(left.resend) and not left.doubt, left.findings
         made.audit()
 
 

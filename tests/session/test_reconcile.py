@@ -165,11 +165,11 @@ def test_by_table(name: str) -> None:
     ]  # fmt: skip
     shown += [("again", int(order["action"])) for order in found.resend]
     assert [*shown, *(("doubt", 0) for _ in found.doubt)] == wanted
-    assert (found.alerts == []) == (alert == "")
+    assert (found.findings == []) == (alert == "")
     if alert:
         import re
 
-        assert re.search(alert, "\n".join(found.alerts)), found.alerts
+        assert re.search(alert, "\n".join(found.findings)), found.findings
     session = Session(stage.desk.machine, compiled=False)
     session.advance(found.events)
     stage.desk.now += SECOND

@@ -69,7 +69,8 @@ class Server:
         """Start, and wait until it answers. Raises WireError when it does not."""
         command = [word.replace("{port}", str(self.port)) for word in self._command]
         with (self.folder / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+            # A session of its own: Ctrl-C in a terminal is for who started it, and who ends it when he is done.
+            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + ANSWERS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until:

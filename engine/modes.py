@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from engine import modes_live, registry
+from engine import modes_engine, modes_live, registry
 from engine.config import Data, Risk, Settings, Tracking, VenueModel, setting
 from engine.errors import ConfigError, TrackingError
 from engine.kernel.strategy import Strategy
@@ -325,4 +325,5 @@ MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "compile": (Compile, run_compile, "compile the kernel and the strategies ahead"),
     "ui": (Ui, run_ui, "the tracked runs in the browser"),
     **modes_live.MODES,
+    **modes_engine.MODES,
 }

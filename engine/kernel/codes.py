@@ -173,5 +173,6 @@ NAMES: dict[str, dict[int, str]] = {
     "fault": _names("FAULT_HANDLER", "FAULT_QUEUE", "FAULT_PARAMS"),
     "state": _names("FREE", "RESERVED", "SENT", "WORKING", "CANCELLING", "REPLACING", "DONE_FILLED",
                     "DONE_CANCELLED", "DONE_REJECTED", "DONE_EXPIRED"),
+    "trading": _names("LIVE", "SIMULATION", "OBSERVATION"),
     "command": _names("PAUSE", "RESUME", "KILL", "CLEAR_KILL", "TRADING", "RELOAD"),
 }  # fmt: skip

@@ -1,0 +1,365 @@
+"""The engine: a session on live feeds, with its orders going to an execution service.
+
+    reports (NATS) -> commands -> timers -> market data (Redis)  =  one drain, one time of receipt
+    drain -> journal -> kernel -> journal -> venue (gRPC); then acknowledge reports, tell NATS
+
+Law 1: the session decides, this file carries: nothing here changes what a drain leads to, so a replay needs the
+       journal alone.
+Law 2: nothing is sent before the venue has been heard (`reconcile`), nor without the lease, nor what is not on the
+       journal.
+Law 3: whoever cannot go on stops with a reason: a lost lease, a halted kernel, a journal that takes no more.
+"""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ConfigError, TandemError, VenueError
+from engine.journal import Journal
+from engine.journal.format import Place
+from engine.kernel import codes
+from engine.kernel.events import Event
+from engine.kernel.records import slots
+from engine.live.codec import Names
+from engine.live.grpc_venue import GrpcVenue
+from engine.live.lease import Lease
+from engine.live.messages import order_batch, refusal_batch
+from engine.live.nats_bus import Bus
+from engine.live.redis_feed import RedisFeed
+from engine.live.redis_wire import Backoff
+from engine.live.reports import ReportFeed
+from engine.live.stats import Stats
+from engine.plan import Find, Plan, handlers_of
+from engine.reconcile import KernelView, reconcile
+from engine.recovery import instructions
+from engine.session import Rows, Session, event, together
+
+LOG = logging.getLogger("tandem.live")
+DRAIN_S = 5.0  # at the end: how long we wait for answers about what is open
+STALL_S = 5.0  # a loop that has not turned for so long is not healthy
+BEAT_S = 0.5  # the loop turns at least so often
+NONE = np.zeros(0, Event.dtype)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Who we are and how we behave. `resend_s` as in Execution; `timer_ms` 0: no timers; `cancel`: orders at the end."""
+
+    engine: str
+    account: str
+    resend_s: float = 2.0
+    timer_ms: int = 0
+    cancel: bool = True
+    durable: bool = True
+
+
+@dataclass
+class Asked:
+    """A command that waits for its turn."""
+
+    row: Rows
+    done: "asyncio.Future[None]"
+
+
+class Engine:
+    """Drives `session` until it is told to stop, or cannot go on.
+
+    `lease` is held already: before that nobody may touch the journal. `start`: where the session's state was taken up.
+    """
+
+    def __init__(self, seat: Seat, plan: Plan, session: Session, names: Names, feed: RedisFeed, venue: GrpcVenue,
+                 lease: Lease, bus: Bus, quarantine: Any, find: Find, start: Place | None = None,
+                 clock: Callable[[], int] = time.time_ns) -> None:  # fmt: skip
+        self.seat, self.plan, self.session, self.names = seat, plan, session, names
+        self.feed, self.venue, self.lease, self.bus, self.find = feed, venue, lease, bus, find
+        self.reports: ReportFeed | None = None
+        self.quarantine, self.stats, self.reconciled = quarantine, Stats(), False
+        self.why = ""
+        self._clock, self._start = clock, start or Place()
+        self._recv, self._since, self._turned = int(session.machine.kernel.ts), 0, time.monotonic()
+        self._wake, self._stopping = asyncio.Event(), asyncio.Event()
+        self._asked: list[Asked] = []
+        self._faults = len(session.faults)
+        self._timer, self._second = 0, 0
+        self._first: tuple[int, float] | None = None
+
+    # What others may ask for.
+
+    async def command(self, code: int, *, amount: float = 0.0, strategy: int = -1) -> None:
+        """A journalled COMMAND, carried out when this returns."""
+        row = event(codes.COMMAND, 0, code=code, amount=amount, strategy=strategy)
+        asked = Asked(row, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
+        self._wake.set()
+        await asked.done
+
+    async def reload(self, strategy: int, name: str | None, params: dict[str, Any]) -> str:
+        """Other code or parameters for a strategy between two events; the digest of its image.
+
+        The class must be compiled already (`tandem mode=compile strategies=[…]`). Raises ConfigError, StrategyError,
+        ImageError; the old one then still runs.
+        """
+        running = self.session.machine.placed
+        if not 0 <= strategy < len(running):
+            raise ConfigError(f"There is no strategy {strategy}; there are {len(running)}, numbered from 0 on.")
+        known = self.session.reloads.get(strategy, {})
+        name = name or str(known.get("name", self.plan.names[strategy]))
+        values = {**running[strategy].strategy.values, **known.get("params", {}), **params}
+        fresh = self.find(name)(**values)
+        addresses, image = handlers_of(type(fresh), self.plan.compiled)
+        self._send(self.session.reload(self._receipt(), strategy, fresh, addresses, name=name, image=image))
+        LOG.warning("strategy %d: %r from now on (image %s)", strategy, fresh, image)
+        return image
+
+    def at_first(self, code: int, amount: float) -> None:
+        """A command that the session gets before anything else."""
+        self._first = (code, amount)
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._wake.set()
+
+    def stop(self, why: str = "") -> None:
+        """End in good order; with a reason, as a failure."""
+        self.why = self.why or why
+        self._stopping.set()
+        self._wake.set()
+
+    def readiness(self) -> list[str]:
+        """Why no order would be sent now; empty when it would."""
+        k, found = self.session.machine.kernel, []
+        checks = [
+            (not self.session.halted, "the kernel has halted"),
+            (self.lease.valid, "the lease is not held"),
+            (self.feed.connected, "Redis is not connected"),
+            (self.bus.connected, "NATS is not connected"),
+            (self.venue.connected, "the execution service is not connected"),
+            (not self.venue.fenced, "the execution service listens to a newer engine"),
+            (self.reconciled, "orders and positions are not reconciled yet"),
+            (self.reports is None or not self.reports.behind, "the venue has lost reports that we have"),
+            (not k.killed, "the kill switch is on"),
+            (any(slots(k, s).active for s in range(k.strategies)), "no strategy runs"),
+        ]
+        found += [why for good, why in checks if not good]
+        return found
+
+    def healthy(self) -> bool:
+        """Whether the loop turns and the kernel runs."""
+        return time.monotonic() - self._turned < STALL_S and not self.session.halted
+
+    # Beginning and end.
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
+        """From the first connection to the seal. Raises TandemError when it cannot begin or go on."""
+        watcher = asyncio.get_running_loop().create_task(self._until(stop))
+        try:
+            await self.bus.start()
+            await self.venue.start()
+            if self._first is not None:
+                code, amount = self._first
+                self._send(self.session.advance(event(codes.COMMAND, self._receipt(), code=code, amount=amount)))
+            await self._reconcile()
+            if not self._stopping.is_set():
+                await self._listen()
+                ready()
+                await self._turn()
+        finally:
+            watcher.cancel()
+            await self._end()
+        if self.why:
+            raise VenueError(f"engine {self.seat.engine} has stopped: {self.why}.")
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.stop()
+
+    async def _listen(self) -> None:
+        last = int(self.session.machine.kernel.last_exec)
+        self.reports = ReportFeed(self.bus, self.names, self.seat.account, self.seat.engine, self.quarantine,
+                                  self.venue.reports, last, self.seat.durable)  # fmt: skip
+        await self.reports.start(self._wake.set)
+        await self.feed.start(self._heard)
+        gc.collect()
+        gc.freeze()  # what is there now stays: a full collection would stop the loop for tens of milliseconds
+
+    def _heard(self) -> None:
+        """Market data has come."""
+        if not self._since:
+            self._since = time.perf_counter_ns()
+        self._wake.set()
+
+    async def _reconcile(self) -> None:
+        """Ask the venue until it has answered for every order, and bring the kernel to what it says."""
+        backoff, machine = Backoff(), self.session.machine
+        while not self._stopping.is_set():
+            kernel = KernelView.of(machine)
+            try:
+                view = await self.venue.query(kernel.open(), kernel.last_exec)
+            except VenueError as error:
+                LOG.warning("%s Nothing is sent before it answers.", error)
+                await asyncio.sleep(backoff.next())
+                continue
+            journal = self.session.journal
+            doubtful = kernel.in_doubt()
+            known = instructions(Journal(journal.folder), doubtful, self._start) if journal and doubtful else {}
+            found = reconcile(kernel, view, self._receipt(), names=self.names.names, instructions=known,
+                              resend_ns=int(self.seat.resend_s * 1e9))  # fmt: skip
+            for alert in found.alerts:
+                LOG.warning("reconciliation: %s", alert)
+            self.stats.alerts += len(found.alerts)
+            orders = self.session.advance(found.events)
+            self.venue.send(found.resend)
+            self._send(orders)
+            if not found.doubt:
+                self.reconciled = True
+                return
+            await asyncio.sleep(backoff.next())
+
+    async def _end(self) -> None:
+        """Stop signals, settle what is open, keep the state, let go."""
+        reports = self.reports
+        try:
+            if reports is not None:
+                await self.feed.stop()
+                if not self.why:
+                    await self._settle()
+                await reports.stop()
+            if not self.session.halted:
+                self.session.snapshot()
+                if self.session.journal is not None and not self.why:
+                    self.session.journal.seal()
+        finally:
+            await self.venue.stop()
+            await self.lease.release()
+            await self.bus.stop()
+
+    async def _settle(self) -> None:
+        """Cancel what works, if that is asked for, and wait for what the venue has to say."""
+        k, loop = self.session.machine.kernel, asyncio.get_running_loop()
+        self._drain(self.feed.drain())
+        if self.seat.cancel and k.opened and not k.killed:
+            for code in (codes.KILL, codes.CLEAR_KILL):
+                self._send(self.session.advance(event(codes.COMMAND, self._receipt(), code=code)))
+        until = loop.time() + DRAIN_S
+        while loop.time() < until and ((self.seat.cancel and k.opened) or self.venue.in_doubt or self.venue.waiting):
+            await asyncio.sleep(0.02)
+            self._drain(NONE)
+        if self.seat.cancel and k.opened:
+            LOG.error("%d orders are open at the venue still: it did not confirm their cancellation", k.opened)
+
+    # The loop.
+
+    async def _turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._wait_s())
+            except TimeoutError:
+                pass  # time for a timer, or for a sign of life
+            self._wake.clear()
+            self._turned = time.monotonic()
+            self._commands()
+            self._drain(self.feed.drain())
+            self._every_second(loop.time())
+            if self.session.halted:
+                self.stop("the kernel has halted; its journal says why")
+
+    def _wait_s(self) -> float:
+        if not self.seat.timer_ms:
+            return BEAT_S
+        step = self.seat.timer_ms * 1_000_000
+        return min(BEAT_S, (step - self._clock() % step) / 1e9 + 1e-4)
+
+    def _receipt(self) -> int:
+        """The time of receipt of a drain: the clock, but always later than the one before."""
+        self._recv = max(self._clock(), self._recv + 1)
+        return self._recv
+
+    def _commands(self) -> None:
+        """Each is a drain of its own."""
+        while self._asked:
+            asked = self._asked.pop(0)
+            asked.row["ts"] = asked.row["recv"] = self._receipt()
+            try:
+                self._send(self.session.advance(asked.row))
+            except TandemError as error:
+                if not asked.done.done():
+                    asked.done.set_exception(error)
+                raise
+            if not asked.done.done():
+                asked.done.set_result(None)
+
+    def _due(self) -> Rows:
+        """A TIMER event when one is due; what was missed is not made up for."""
+        now = self._clock()
+        number = now // (self.seat.timer_ms * 1_000_000)
+        if number <= self._timer:
+            return NONE
+        first, self._timer = not self._timer, number
+        return event(codes.TIMER, now)[: 0 if first else 1]
+
+    def _drain(self, market: Rows) -> None:
+        """Everything that has come, through the session; orders out."""
+        since, self._since = self._since, 0
+        reports = self.reports.drain() if self.reports else NONE
+        parts = [reports, self.venue.drain()]
+        if self.seat.timer_ms:
+            parts.append(self._due())
+        rows = together([part for part in (*parts, market) if len(part)] or [market], market.dtype)
+        if not len(rows):
+            return
+        rows["recv"] = self._receipt()
+        orders = self.session.advance(rows)
+        if self.reports is not None and len(reports):
+            self.reports.journalled()
+        self._send(orders)
+        stats = self.stats
+        if since:
+            stats.latency.add(time.perf_counter_ns() - since)
+        stats.cycles += 1
+        stats.events += len(market)
+        stats.reports += len(reports)
+        if len(reports):
+            stats.fills += int((reports["code"] == codes.FILL).sum())
+        if len(market):
+            stats.lag_ns = int(self._recv - market["ts"][-1])
+        if len(self.session.refused):
+            self._refused(self.session.refused)
+
+    def _send(self, orders: Rows) -> None:
+        """Orders to the venue; then whoever listens is told."""
+        if len(orders):
+            self.venue.send(orders)
+            self.stats.orders += len(orders)
+            told = order_batch(orders, self.names, account=self.seat.account, engine=self.seat.engine)
+            self.bus.publish(f"tandem.{self.seat.engine}.orders", told.SerializeToString())
+
+    def _refused(self, rows: Rows) -> None:
+        np.add.at(self.stats.refusals, rows["reason"], 1)
+        for row in rows[-self.stats.last_refusals.maxlen :]:  # type: ignore[operator]
+            self.stats.last_refusals.append({
+                "ts": int(row["ts"]), "instrument": self.names.names[int(row["instrument"])], "qty": int(row["qty"]),
+                "reason": codes.NAMES["reason"][int(row["reason"])], "value": float(row["value"]),
+                "limit": float(row["limit"]), "strategy": int(row["strategy"]),
+            })  # fmt: skip
+        told = refusal_batch(rows, self.names, self.seat.engine)
+        self.bus.publish(f"tandem.{self.seat.engine}.refusals", told.SerializeToString())
+
+    def _every_second(self, now: float) -> None:
+        """What need not be done for each drain."""
+        if int(now) == self._second:
+            return
+        self._second = int(now)
+        k = self.session.machine.kernel
+        self.stats.curve.append((self._recv, k.cash + k.value))
+        for strategy, seq in self.session.faults[self._faults :]:
+            LOG.error("strategy %d (%s) failed at event %d and is stopped, its orders are cancelled; tandem mode=replay "
+                      "journal=%s shows where", strategy, self.plan.names[strategy], seq,
+                      self.session.journal.folder if self.session.journal else "-")  # fmt: skip
+        self._faults = len(self.session.faults)

@@ -1,0 +1,68 @@
+"""The session of an engine: the one that it left on disk, or a new one.
+
+Law 1: an engine goes on with its latest session when that is what the settings describe; else it says what differs.
+Law 2: the number of a session is in every order id; it grows, also when all journals are gone.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ConfigError
+from engine.journal import Journal, JournalWriter
+from engine.plan import Find, Plan
+from engine.recovery import Recovered, recover
+from engine.session import PROGRAM, Session
+
+EPOCH_S = 1_704_067_200  # 2024-01-01; sessions are numbered by minutes since then, at least
+SAME = ("strategies", "instruments", "rows", "cash", "limits", "breach", "sizes", "kernel")  # of two headers
+
+
+def folders(root: Path) -> list[Path]:
+    """The journals of an engine, oldest first."""
+    return sorted((path for path in root.glob("*") if (path / "000000.tape").is_file()), key=lambda path: path.name)
+
+
+def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, Any], sync_ms: float,
+           snapshot_every: int, told: Callable[[str], None]) -> tuple[Recovered, bool]:  # fmt: skip
+    """The latest session of the journals below `root`, gone on with; a new one where there is none, or if `fresh`.
+
+    Returns it and whether it is new. `words`: what else its header keeps. Raises ConfigError when the settings are not
+    those of the latest session, JournalError and ImageError as `recover`.
+    """
+    known = folders(root)
+    if known and not fresh:
+        journal = Journal(known[-1])
+        wanted = plan.header(PROGRAM, **words)
+        wanted["session"] = journal.header["session"]
+        differ = [key for key in SAME if plain(wanted[key]) != plain(journal.header.get(key))]
+        if differ:
+            raise ConfigError(
+                f"{', '.join(differ)} differ from those of the session in {known[-1]}, which has its positions and "
+                "orders. Go on with the settings it was begun with, or begin a new one with session=new: it takes over "
+                "what the venue holds, but limits, profit and a kill switch begin anew."
+            )
+        begin = time.monotonic()
+        found = recover(known[-1], find, snapshot_every=snapshot_every, sync_ms=sync_ms)
+        told(f"session {journal.header['session']} goes on at event {found.journal.place.events:,} "
+             f"({time.monotonic() - begin:.2f} s)")  # fmt: skip
+        for note in found.notes:
+            told(note)
+        return found, False
+    number = max([int((time.time() - EPOCH_S) // 60), *(int(path.name) + 1 for path in known if path.name.isdigit())])
+    plan = replace(plan, session=number)
+    writer = JournalWriter(root / f"{number:08d}", plan.header(PROGRAM, **words), sync_ms=sync_ms)
+    session = Session(plan.machine(), writer, snapshot_every=snapshot_every)
+    told(f"session {number} begins")
+    return Recovered(session, Journal(writer.folder), writer.place), True
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value

@@ -1,0 +1,51 @@
+"""What an engine counts: plain numbers and arrays of fixed size, written by the engine alone, copied by who looks."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from engine.kernel import codes
+
+# Upper bounds of the buckets, ns: from a microsecond to a second.
+EDGES_NS = np.array([1_000 * step * 10**power for power in range(6) for step in (1, 2, 5)] + [1_000_000_000], np.int64)
+CURVE, REFUSALS = 100_000, 50  # points and refusals that are kept
+
+
+class Histogram:
+    """Counts of durations by bucket: `counts[i]` are those up to `EDGES_NS[i]`, the last one all longer ones."""
+
+    def __init__(self) -> None:
+        self.counts, self.total_ns, self.count = np.zeros(len(EDGES_NS) + 1, np.int64), 0, 0
+
+    def add(self, ns: int) -> None:
+        """One duration."""
+        self.counts[int(np.searchsorted(EDGES_NS, ns))] += 1
+        self.total_ns += ns
+        self.count += 1
+
+    def quantile(self, part: float) -> float:
+        """The upper bound of the bucket that the quantile lies in, ns; nan while there is nothing, inf beyond all."""
+        if not self.count:
+            return math.nan
+        bucket = int(np.searchsorted(np.cumsum(self.counts), part * self.count))
+        return float(EDGES_NS[bucket]) if bucket < len(EDGES_NS) else math.inf
+
+
+@dataclass
+class Stats:
+    """Since the start of the process. `lag_ns`: from source to us, of the latest market event."""
+
+    cycles: int = 0
+    events: int = 0
+    reports: int = 0
+    orders: int = 0
+    fills: int = 0
+    alerts: int = 0
+    lag_ns: int = 0
+    refusals: "np.ndarray[Any, Any]" = field(default_factory=lambda: np.zeros(codes.REASONS, np.int64))
+    latency: Histogram = field(default_factory=Histogram)  # from the first byte of a drain to the orders' departure
+    last_refusals: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=REFUSALS))
+    curve: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=CURVE))  # ts ns, equity; one a second

@@ -1,0 +1,169 @@
+"""mode=live: a strategy on live feeds.
+
+Law: what runs was compiled before; this process never imports numba, and it sends nothing before lease, journal and
+reconciliation.
+"""
+
+import asyncio
+import logging
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engine import registry
+from engine.config import Data, Risk, Settings, config_hash, setting
+from engine.errors import ConfigError, ImageError
+from engine.live.settings import Execution, Feed, Lease, Nats
+
+Dump = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Live(Settings):
+    """Settings of mode=live."""
+
+    strategy: dict[str, Any] = setting({}, "name or path, and parameters by their name")
+    data: Data = setting(Data, "which instruments there are: those of a dataset or a file")
+    instruments: tuple[str, ...] | None = setting(None, "which of the data's instruments (null: all)")
+    engine: str = setting("tandem", "id: one engine runs under it at a time; letters, digits, - and _")
+    trading: Literal["observation", "simulation", "live"] = setting(
+        "observation", "observation: no signals; simulation: signals and verdicts, nothing is sent; live: orders"
+    )
+    cash: float = setting(100_000.0, "of the account when its first session begins, account currency", gt=0)
+    fees: dict[str, float] = setting({}, "maker_bps, taker_bps and so on, instead of the instruments' own")
+    risk: Risk = setting(Risk, "limits of the account")
+    journal: str = setting("journals", "directory that gets one directory for each engine, and in it one a session")
+    session: Literal["auto", "new"] = setting("auto", "auto: go on with the latest; new: begin another")
+    sync_ms: float = setting(0.0, "0: orders are on the disk before they are sent; n: the disk may lag n ms", ge=0)
+    snapshot_every: int = setting(1_000_000, "events between two snapshots (0: only at the end)", ge=0)
+    timer_ms: int = setting(0, "between two TIMER events (0: none)", ge=0)
+    on_stop: Literal["cancel", "keep"] = setting("cancel", "what becomes of working orders at the end")
+    feed: Feed = setting(Feed, "market data")
+    nats: Nats = setting(Nats, "reports in, signals and refusals out")
+    execution: Execution = setting(Execution, "where orders go")
+    lease: Lease = setting(Lease, "one engine for each id")
+
+
+def run_live(settings: Live, dump: Dump) -> int:
+    """Trade until Ctrl-C."""
+    from engine.kernel import build, codes
+    from engine.live import loop
+    from engine.live.codec import Names
+    from engine.live.engine import Engine, Seat
+    from engine.live.grpc_venue import GrpcVenue
+    from engine.live.lease import Lease as HeldLease
+    from engine.live.nats_bus import Bus, checked
+    from engine.live.opening import opened
+    from engine.live.paper import feed_of
+    from engine.live.quarantine import Quarantine
+
+    checked(settings.engine, "engine")
+    plan = planned(settings)
+    compiled_before(plan)
+    build.may_compile = False
+    names, account = Names([info.name for info in plan.infos]), settings.execution.account
+    root = Path(settings.journal) / settings.engine
+    level = {"live": codes.LIVE, "simulation": codes.SIMULATION, "observation": codes.OBSERVATION}[settings.trading]
+    words = {"engine": settings.engine, "account": account, "trading": settings.trading, "config": dump(),
+             "config_hash": config_hash(asdict(settings))}  # fmt: skip
+    seat = Seat(settings.engine, account, settings.execution.resend_s, settings.timer_ms, settings.on_stop == "cancel",
+                settings.nats.durable)  # fmt: skip
+
+    async def main(stop: asyncio.Event) -> int:
+        held: list[Engine] = []
+
+        def lost(why: str) -> None:
+            for one in held:
+                one.stop(f"its lease is lost ({why})")
+
+        lease = HeldLease(settings.feed.url, settings.engine, settings.lease.ttl_s, lost)
+        token = await lease.acquire()
+        try:
+            found, new = await asyncio.get_running_loop().run_in_executor(
+                None, opened, root, plan, registry.find, settings.session == "new", words, settings.sync_ms,
+                settings.snapshot_every, lambda text: print(f"Journal  {text}", flush=True))  # fmt: skip
+        except BaseException:
+            await lease.release()
+            raise
+        session = found.session
+        assert session.journal is not None
+        quarantine = Quarantine(Path(settings.feed.quarantine or session.journal.folder / "quarantine.jsonl"))
+        feed = feed_of(settings.feed, names, quarantine)
+        bus = Bus(settings.nats.url, f"tandem-{settings.engine}", settings.nats.ca, settings.nats.credentials)
+        e = settings.execution
+        venue = GrpcVenue(e.address, names, account, settings.engine, token, tls=e.tls.files(), deadline_s=e.deadline_s,
+                          heartbeat_s=e.heartbeat_s, resend_s=e.resend_s, stream=e.stream,
+                          allowed=lambda: lease.valid, wake=lambda: held[0].wake())  # fmt: skip
+        engine = Engine(seat, plan, session, names, feed, venue, lease, bus, quarantine, registry.find, found.start)
+        held.append(engine)
+        if new or found.journal.header.get("trading") != settings.trading:
+            engine.at_first(codes.TRADING, float(level))
+        elif session.machine.kernel.trading != level:
+            logging.getLogger("tandem.live").warning("the session stays at trading=%s, where it was set while it ran",
+                            codes.NAMES["trading"][session.machine.kernel.trading])  # fmt: skip
+
+        def ready() -> None:
+            print(f"Engine   {settings.engine}, {', '.join(map(repr, plan.strategies))}, "
+                  f"trading={codes.NAMES['trading'][session.machine.kernel.trading]}\n"
+                  f"Orders   {e.address}, account {account}\n"
+                  f"Data     {', '.join([*settings.feed.channels, *settings.feed.streams])} at {settings.feed.url}",
+                  flush=True)  # fmt: skip
+
+        try:
+            await engine.run(stop, ready)
+        finally:
+            quarantine.close()
+            s, q = engine.stats, engine.stats.latency.quantile
+            typical = "" if math.isnan(q(0.5)) else f", within {q(0.5) / 1e3:g} µs (p50) and {q(0.99) / 1e3:g} µs (p99)"
+            print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {int(s.refusals.sum()):,} "
+                  f"refusals{typical}\nReplay   tandem mode=replay journal={session.journal.folder}", flush=True)  # fmt: skip
+        return 0
+
+    return loop.run(main)
+
+
+def planned(settings: Live) -> Any:
+    """The kernel that the settings describe."""
+    from engine.plan import Plan, instrument_rows, sizes_for
+    from engine.store import open_tape
+
+    given = {str(k): v for k, v in settings.strategy.items()}
+    name, path = given.pop("name", None), given.pop("path", None)
+    if not (name or path):
+        raise ConfigError("strategy has neither name nor path; name one: strategy=momentum, or "
+                          "strategy=path/to/file.py:Class.")  # fmt: skip
+    called = str(path or name)
+    strategy = registry.find(called)(**given)
+    tape = open_tape(settings.data.source, settings.instruments, **settings.data.options())
+    rows = instrument_rows(tape.instruments, settings.risk, settings.fees)
+    return Plan((strategy,), (called,), tuple(tape.instruments), rows, settings.cash, settings.risk.limits(),
+                settings.risk.breaches(), sizes_for(len(rows), 1))  # fmt: skip
+
+
+def compiled_before(plan: Any) -> None:
+    """See to it that everything that will run is in the store: a child process compiles what is not."""
+    from engine.kernel import build
+    from engine.live import gate
+    from engine.session import PROGRAM
+
+    build.may_compile = False
+    try:
+        for name, entries in (PROGRAM, gate.PROGRAM):
+            build.program(name, entries)
+        for strategy in plan.strategies:
+            build.handlers(type(strategy))
+    except ImageError:
+        words = ", ".join(f"'{name}'" for name in plan.names)
+        command = [sys.executable, "-m", "engine.app", "mode=compile", f"strategies=[{words}]"]
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise ImageError(f"{', '.join(plan.names)} cannot be compiled; see above.") from None
+
+
+MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
+    "live": (Live, run_live, "a strategy on live feeds: data from Redis, reports from NATS, orders by gRPC"),
+}

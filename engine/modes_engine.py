@@ -118,9 +118,10 @@ def run_live(settings: Live, dump: Dump) -> int:
         finally:
             quarantine.close()
             s, q = engine.stats, engine.stats.latency.quantile
-            typical = "" if math.isnan(q(0.5)) else f", within {q(0.5) / 1e3:g} µs (p50) and {q(0.99) / 1e3:g} µs (p99)"
+            quick = "" if math.isnan(q(0.5)) else f", {q(0.5) / 1e3:g} µs (p50) and {q(0.99) / 1e3:g} µs (p99) inside"
             print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {int(s.refusals.sum()):,} "
-                  f"refusals{typical}\nReplay   tandem mode=replay journal={session.journal.folder}", flush=True)  # fmt: skip
+                  f"refusals{quick}", flush=True)  # fmt: skip
+            print(f"Replay   tandem mode=replay journal={session.journal.folder}", flush=True)
         return 0
 
     return loop.run(main)

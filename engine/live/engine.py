@@ -26,10 +26,10 @@ from engine.journal.format import Place
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.records import slots
+from engine.live.announce import Voice
 from engine.live.codec import Names
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.lease import Lease
-from engine.live.messages import order_batch, refusal_batch
 from engine.live.nats_bus import Bus
 from engine.live.redis_feed import RedisFeed
 from engine.live.redis_wire import Backoff
@@ -49,7 +49,7 @@ NONE = np.zeros(0, Event.dtype)
 
 @dataclass(frozen=True)
 class Seat:
-    """Who we are and how we behave. `resend_s` as in Execution; `timer_ms` 0: no timers; `cancel`: orders at the end."""
+    """Who we are and how we behave. `timer_ms` 0: no timers; `cancel`: whether orders end with us."""
 
     engine: str
     account: str
@@ -79,14 +79,14 @@ class Engine:
         self.seat, self.plan, self.session, self.names = seat, plan, session, names
         self.feed, self.venue, self.lease, self.bus, self.find = feed, venue, lease, bus, find
         self.reports: ReportFeed | None = None
+        self.voice = Voice(bus, names, seat.engine, seat.account)
         self.quarantine, self.stats, self.reconciled = quarantine, Stats(), False
         self.why = ""
         self._clock, self._start = clock, start or Place()
         self._recv, self._since, self._turned = int(session.machine.kernel.ts), 0, time.monotonic()
         self._wake, self._stopping = asyncio.Event(), asyncio.Event()
         self._asked: list[Asked] = []
-        self._faults = len(session.faults)
-        self._timer, self._second = 0, 0
+        self._faults, self._timer, self._second = len(session.faults), 0, 0
         self._first: tuple[int, float] | None = None
 
     # What others may ask for.
@@ -133,7 +133,7 @@ class Engine:
 
     def readiness(self) -> list[str]:
         """Why no order would be sent now; empty when it would."""
-        k, found = self.session.machine.kernel, []
+        k = self.session.machine.kernel
         checks = [
             (not self.session.halted, "the kernel has halted"),
             (self.lease.valid, "the lease is not held"),
@@ -146,8 +146,7 @@ class Engine:
             (not k.killed, "the kill switch is on"),
             (any(slots(k, s).active for s in range(k.strategies)), "no strategy runs"),
         ]
-        found += [why for good, why in checks if not good]
-        return found
+        return [why for good, why in checks if not good]
 
     def healthy(self) -> bool:
         """Whether the loop turns and the kernel runs."""
@@ -271,10 +270,8 @@ class Engine:
                 self.stop("the kernel has halted; its journal says why")
 
     def _wait_s(self) -> float:
-        if not self.seat.timer_ms:
-            return BEAT_S
         step = self.seat.timer_ms * 1_000_000
-        return min(BEAT_S, (step - self._clock() % step) / 1e9 + 1e-4)
+        return min(BEAT_S, (step - self._clock() % step) / 1e9 + 1e-4) if step else BEAT_S
 
     def _receipt(self) -> int:
         """The time of receipt of a drain: the clock, but always later than the one before."""
@@ -330,26 +327,15 @@ class Engine:
         if len(market):
             stats.lag_ns = int(self._recv - market["ts"][-1])
         if len(self.session.refused):
-            self._refused(self.session.refused)
+            stats.refuse(self.session.refused, self.names.names)
+            self.voice.refusals(self.session.refused)
 
     def _send(self, orders: Rows) -> None:
         """Orders to the venue; then whoever listens is told."""
         if len(orders):
             self.venue.send(orders)
             self.stats.orders += len(orders)
-            told = order_batch(orders, self.names, account=self.seat.account, engine=self.seat.engine)
-            self.bus.publish(f"tandem.{self.seat.engine}.orders", told.SerializeToString())
-
-    def _refused(self, rows: Rows) -> None:
-        np.add.at(self.stats.refusals, rows["reason"], 1)
-        for row in rows[-self.stats.last_refusals.maxlen :]:  # type: ignore[operator]
-            self.stats.last_refusals.append({
-                "ts": int(row["ts"]), "instrument": self.names.names[int(row["instrument"])], "qty": int(row["qty"]),
-                "reason": codes.NAMES["reason"][int(row["reason"])], "value": float(row["value"]),
-                "limit": float(row["limit"]), "strategy": int(row["strategy"]),
-            })  # fmt: skip
-        told = refusal_batch(rows, self.names, self.seat.engine)
-        self.bus.publish(f"tandem.{self.seat.engine}.refusals", told.SerializeToString())
+            self.voice.orders(orders)
 
     def _every_second(self, now: float) -> None:
         """What need not be done for each drain."""
@@ -359,7 +345,6 @@ class Engine:
         k = self.session.machine.kernel
         self.stats.curve.append((self._recv, k.cash + k.value))
         for strategy, seq in self.session.faults[self._faults :]:
-            LOG.error("strategy %d (%s) failed at event %d and is stopped, its orders are cancelled; tandem mode=replay "
-                      "journal=%s shows where", strategy, self.plan.names[strategy], seq,
-                      self.session.journal.folder if self.session.journal else "-")  # fmt: skip
+            LOG.error("strategy %d (%s) failed at event %d: it is stopped, its orders are cancelled; a replay of the "
+                      "journal shows where", strategy, self.plan.names[strategy], seq)  # fmt: skip
         self._faults = len(self.session.faults)

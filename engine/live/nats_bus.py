@@ -80,7 +80,10 @@ class Bus:
                 await self._flush(1.0)
         except FAILS as error:
             LOG.warning("NATS at %s: what was still to be said is lost (%s)", self.url, error)
-        await self._client.close()
+        try:
+            await self._client.close()
+        except (*FAILS, RuntimeError) as error:  # uvloop's word for a connection that the other side has closed already
+            LOG.debug("NATS at %s: %s", self.url, error)
 
     @property
     def connected(self) -> bool:

@@ -196,13 +196,11 @@ class RedisFeed:
                 await connection.call("PSUBSCRIBE" if is_pattern(name) else "SUBSCRIBE", name)
             connection.pause(not self._room.is_set())
             self._is_up("channels", backoff)
-            heard = -1
             while not connection.closed.done():
-                if connection.heard == heard and self._room.is_set():
-                    connection.say("PING")
                 heard = connection.heard
                 await asyncio.wait([connection.closed], timeout=PING_S)
                 if connection.heard == heard and self._room.is_set():
+                    connection.say("PING")
                     await asyncio.wait([connection.closed], timeout=DEAD_S - PING_S)
                     if connection.heard == heard and self._room.is_set():
                         connection.abort(f"it has said nothing for {DEAD_S:g} s")

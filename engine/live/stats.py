@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,3 +50,13 @@ class Stats:
     latency: Histogram = field(default_factory=Histogram)  # from the first byte of a drain to the orders' departure
     last_refusals: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     curve: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=CURVE))  # ts ns, equity; one a second
+
+    def refuse(self, rows: "np.ndarray[Any, Any]", names: Sequence[str]) -> None:
+        """Count refusals by reason, and keep the latest in words."""
+        np.add.at(self.refusals, rows["reason"], 1)
+        for row in rows[-REFUSALS:]:
+            self.last_refusals.append({
+                "ts": int(row["ts"]), "instrument": names[int(row["instrument"])], "qty": int(row["qty"]),
+                "reason": codes.NAMES["reason"][int(row["reason"])], "value": float(row["value"]),
+                "limit": float(row["limit"]), "strategy": int(row["strategy"]),
+            })  # fmt: skip

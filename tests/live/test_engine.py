@@ -1,0 +1,287 @@
+"""The engine between real servers and a paper venue: it trades, stops, goes on, and its journal gives the same bytes.
+
+Law 9: killed at any step of journal -> send -> ack -> report -> apply and started again, the venue's book is the
+journal's: no order twice, none lost, positions equal.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backtest import desk
+from engine import session
+from engine.config import Risk
+from engine.errors import WireError
+from engine.journal import Journal
+from engine.journal.format import EVENTS, ORDERS
+from engine.kernel import build, codes
+from engine.live import gate, opening
+from engine.live.codec import Names
+from engine.live.engine import Engine, Seat
+from engine.live.grpc_venue import GrpcVenue
+from engine.live.lease import Lease
+from engine.live.nats_bus import Bus
+from engine.live.paper import PaperVenue, feed_of
+from engine.live.publisher import Pace, Publisher
+from engine.live.quarantine import Quarantine
+from engine.live.servers import Server
+from engine.live.settings import Execution, Feed, Nats
+from engine.plan import Plan, instrument_rows, sizes_for
+from engine.registry import find
+from engine.replay import replay
+from engine.store import open_tape
+from engine.store.instruments import InstrumentInfo
+from strategies import MarketMaking
+from tests.live.conftest import until
+from tests.live.test_modes import Process
+
+Run = Callable[..., Any]
+INFO = InstrumentInfo("SYNTH", tick=0.01)
+NAMES = Names(("SYNTH",))
+STEPS = ("before the events", "after the events", "before the orders", "after the orders", "before the send",
+         "after the send", "before the acknowledgement")  # fmt: skip
+# The command line, which kills itself the n-th time that it comes to a step.
+KILLED = """
+import os, signal, sys
+from engine.journal import JournalWriter
+from engine.live.grpc_venue import GrpcVenue
+from engine.live.reports import ReportFeed
+step, left = sys.argv[1], [int(sys.argv[2])]
+def die(owner, name, when):
+    plain = getattr(owner, name)
+    def instead(self, *rows):
+        if rows and not len(rows[0]):
+            return plain(self, *rows)
+        left[0] -= 1
+        if when == "before" and left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = plain(self, *rows)
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+    setattr(owner, name, instead)
+places = {"events": (JournalWriter, "events"), "orders": (JournalWriter, "orders"), "send": (GrpcVenue, "send"),
+          "acknowledgement": (ReportFeed, "journalled")}
+if step:
+    when, place = step.split(" the ")
+    die(*places[place], when)
+from engine.app import main
+code = main(sys.argv[3:])
+print("numba imported:", "numba" in sys.modules)
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def images() -> None:
+    """What a live process must find compiled."""
+    for program in (desk.PROGRAM, gate.PROGRAM, session.PROGRAM):
+        build.program(*program)
+    build.handlers(MarketMaking)
+
+
+class Floor:
+    """A paper venue on real servers, and engines at it, all in this process."""
+
+    def __init__(self, redis: Server, nats: Server, place: Path, name: str) -> None:
+        self.redis, self.nats, self.place, self.name = redis, nats, place, name
+        self.feed = Feed(url=redis.url, channels=(f"md.{name}.*",), jump=0.5)
+        self.plan = Plan((MarketMaking(limit=5.0),), ("market_making",), (INFO,), instrument_rows([INFO], Risk(), {}),
+                         1e6, Risk().limits(), Risk().breaches(), sizes_for(1, 1))  # fmt: skip
+        self.stop, self.port, self.tasks = asyncio.Event(), 0, list[Any]()
+        self.venue: Any = None
+
+    async def open(self) -> None:
+        """Start the venue."""
+        rows = instrument_rows([INFO], Risk(), {})
+        self.venue = PaperVenue(desk.VenueDesk(rows, 1e6, desk.VenueModel(), ticks=True), NAMES, self.feed,
+                                Nats(url=self.nats.url), Execution(address="127.0.0.1:0", account=self.name),
+                                Quarantine())  # fmt: skip
+        self.tasks.append(asyncio.create_task(self.venue.run(self.stop, lambda port: setattr(self, "port", port))))
+        await until(lambda: self.port, 15.0)
+
+    async def close(self) -> None:
+        """End the venue."""
+        self.stop.set()
+        await asyncio.gather(*self.tasks)
+
+    def publish(self, rate: float) -> "asyncio.Task[float]":
+        """Quotes and trades of the sample."""
+        tape = open_tape("ticks")
+        publisher = Publisher(self.redis.url, f"md.{self.name}", NAMES)
+        return asyncio.create_task(publisher.run(iter([tape.events[:40_000].copy()]), Pace(rate=rate), self.stop))
+
+    async def engine(self, during: Callable[[Engine], Any], **seat: Any) -> Engine:
+        """An engine from beginning to end; `during` is awaited while it runs."""
+        lease = Lease(self.redis.url, self.name, 5.0, lambda why: None)
+        token = await lease.acquire()
+        found, _ = opening.opened(self.place / "journals", self.plan, find, False, {}, 0.0, 500, print)
+        bus, quarantine = Bus(self.nats.url, "engine"), Quarantine()
+        held: list[Engine] = []
+        venue = GrpcVenue(f"127.0.0.1:{self.port}", NAMES, self.name, self.name, token, allowed=lambda: lease.valid,
+                          wake=lambda: held[0].wake())  # fmt: skip
+        feed = feed_of(self.feed, NAMES, quarantine)
+        engine = Engine(Seat(self.name, self.name, **seat), self.plan, found.session, NAMES, feed, venue, lease, bus,
+                        quarantine, find, found.start)  # fmt: skip
+        held.append(engine)
+        stop, began = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(engine.run(stop, began.set))
+        waiting = asyncio.create_task(began.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        try:
+            if not task.done():
+                await during(engine)
+        finally:
+            stop.set()
+            await task
+        return engine
+
+
+def positions(engine: Engine) -> list[int]:
+    """What the kernel holds."""
+    return engine.session.machine.table("markets_at")["net"].tolist()  # type: ignore[no-any-return]
+
+
+def test_it_trades_stops_and_goes_on(images: None, redis: Server, nats: Server, tmp_path: Path, run: Run) -> None:
+    """Two runs of one session: orders, commands, a reload; everything settled at the end, and all of it replays."""
+    floor = Floor(redis, nats, tmp_path, f"engine{os.getpid()}")
+
+    async def first(engine: Engine) -> None:
+        await until(lambda: engine.stats.fills >= 5, 30.0)
+        assert engine.readiness() == [] and engine.healthy()
+        await engine.command(codes.TRADING, amount=float(codes.OBSERVATION))
+        await asyncio.sleep(0.1)
+        orders = engine.stats.orders
+        await asyncio.sleep(0.3)
+        assert engine.stats.orders == orders
+        await engine.command(codes.TRADING, amount=float(codes.LIVE))
+        await until(lambda: engine.stats.orders > orders)
+        image = await engine.reload(0, None, {"qty": 2.0})
+        assert image == engine.session.reloads[0]["image"]
+        orders = engine.stats.orders
+        await until(lambda: engine.stats.orders > orders)
+
+    async def second(engine: Engine) -> None:
+        assert engine.session.reloads[0]["params"]["qty"] == 2.0
+        await until(lambda: engine.stats.fills >= 3, 30.0)
+        await engine.command(codes.KILL)
+        await until(lambda: not engine.session.machine.kernel.opened)
+        assert engine.readiness() == ["the kill switch is on"]
+
+    async def third(engine: Engine) -> None:
+        assert engine.session.machine.kernel.killed, "a kill lasts until it is cleared"
+        await engine.command(codes.CLEAR_KILL)
+        await until(lambda: engine.stats.orders > 0)
+
+    async def main() -> None:
+        await floor.open()
+        publishing = floor.publish(2000.0)
+        for during in (first, second, third):
+            engine = await floor.engine(during, timer_ms=50)
+            k = engine.session.machine.kernel
+            assert k.opened == 0 and floor.venue.desk.positions().tolist() == positions(engine)
+            assert engine.stats.latency.count and not engine.stats.alerts
+        await floor.close()
+        await publishing
+
+    run(main(), 120.0)
+    (folder,) = opening.folders(tmp_path / "journals")
+    done = replay(folder, find)
+    journal = Journal(folder)
+    kinds = np.concatenate([b.rows()["kind"] for b in journal.blocks() if b.kind == EVENTS])
+    assert done.difference == "" and done.orders > 20 and journal.sealed
+    assert {codes.QUOTE, codes.TRADE, codes.REPORT, codes.COMMAND, codes.TIMER} <= set(kinds.tolist())
+
+
+def test_a_second_one_does_not_start(redis: Server, run: Run) -> None:
+    async def main() -> None:
+        one, two = Lease(redis.url, "alone"), Lease(redis.url, "alone")
+        await one.acquire()
+        with pytest.raises(WireError, match="engine alone runs already"):
+            await two.acquire()
+        await one.release()
+
+    run(main())
+
+
+def test_an_idle_connection_is_kept(redis: Server, run: Run) -> None:
+    async def main() -> None:
+        feed = feed_of(Feed(url=redis.url, channels=("nobody.*",)), NAMES, Quarantine())
+        await feed.start(lambda: None)
+        await until(lambda: feed.connected)
+        await asyncio.sleep(4.0)
+        assert feed.connected and not feed.counts["disconnects"]
+        await feed.stop()
+
+    run(main())
+
+
+@pytest.mark.slow
+def test_law_9_exactly_once(images: None, redis: Server, nats: Server, tmp_path: Path, root: Path, run: Run) -> None:
+    """Killed at every step in turn, and in the end stopped properly."""
+    floor = Floor(redis, nats, tmp_path, f"law9-{os.getpid()}")
+
+    async def start(step: str, count: int) -> Process:
+        process = Process.__new__(Process)
+        process.log = tmp_path / f"{time.monotonic_ns()}.log"
+        words = ["mode=live", "trading=live", "cash=1e6", "data=ticks", "strategy.limit=5", f"engine={floor.name}",
+                 f"feed.url={redis.url}", f"feed.channels=[md.{floor.name}.*]", f"nats.url={nats.url}",
+                 f"execution.address=127.0.0.1:{floor.port}", f"execution.account={floor.name}", "lease.ttl_s=1",
+                 f"journal={tmp_path / 'journals'}", "snapshot_every=300"]  # fmt: skip
+        with process.log.open("wb") as out:
+            process.process = subprocess.Popen(
+                [sys.executable, "-c", KILLED, step, str(count), *words], cwd=tmp_path, stdout=out, stderr=out,
+                env={**os.environ, "PYTHONPATH": str(root)})  # fmt: skip
+        return process
+
+    async def main() -> None:
+        await floor.open()
+        publishing = floor.publish(1000.0)
+        for count, step in enumerate(STEPS):
+            process = await start(step, 20 + count)
+            await until(lambda p=process: p.process.poll() is not None, 60.0)
+            assert process.process.returncode == -signal.SIGKILL, process.said()
+            await asyncio.sleep(1.2)  # until its lease has ended
+        process = await start("", 0)
+        await until(lambda: "Data" in process.said() or process.process.poll() is not None, 60.0)
+        await asyncio.sleep(2.0)
+        process.process.send_signal(signal.SIGTERM)
+        await until(lambda: process.process.poll() is not None, 30.0)
+        assert process.process.returncode == 0 and "numba imported: False" in process.said(), process.said()
+        agree(floor, tmp_path / "journals" / floor.name)
+        await floor.close()
+        await publishing
+
+    run(main(), 400.0)
+
+
+def agree(floor: Floor, folder: Path) -> None:
+    """The venue's book against the journal."""
+    (folder,) = opening.folders(folder)
+    assert replay(folder, find).difference == ""
+    journal = Journal(folder)
+    orders, events = journal.rows(ORDERS), journal.rows(EVENTS)
+    reports = events[events["kind"] == codes.REPORT]
+    ours, sent = reports[reports["exec_id"] == 0], orders[orders["action"] == codes.NEW]["id"].tolist()
+    assert len(set(sent)) == len(sent) > 20, "an id is used twice"
+    told = floor.venue.desk.reports(0)
+    assert np.unique(reports["exec_id"]).tolist()[-1] == len(told), "every report has come"
+    accepted = told[told["code"] == codes.ACK]["order_id"]
+    acks = accepted.tolist()
+    never = set(ours[ours["code"] == codes.REJECT]["order_id"].tolist())
+    assert len(set(acks)) == len(acks), "the venue took no order twice"
+    rejected = set(told[told["code"] == codes.REJECT]["order_id"].tolist())
+    assert set(acks) | never | rejected == set(sent), "none is lost, and none is there that the journal does not have"
+    fills = told[told["code"] == codes.FILL]
+    assert floor.venue.desk.positions().tolist() == [int(fills["qty"].sum())]
+    assert int(reports[reports["code"] == codes.FILL]["qty"].sum()) == int(fills["qty"].sum())

@@ -5,7 +5,6 @@ reconciliation.
 """
 
 import asyncio
-import logging
 import math
 import subprocess
 import sys
@@ -52,26 +51,19 @@ def run_live(settings: Live, dump: Dump) -> int:
     """Trade until Ctrl-C."""
     from engine.kernel import build, codes
     from engine.live import loop
-    from engine.live.codec import Names
-    from engine.live.engine import Engine, Seat
-    from engine.live.grpc_venue import GrpcVenue
+    from engine.live.engine import Engine
     from engine.live.lease import Lease as HeldLease
-    from engine.live.nats_bus import Bus, checked
+    from engine.live.nats_bus import checked
     from engine.live.opening import opened
-    from engine.live.paper import feed_of
-    from engine.live.quarantine import Quarantine
 
     checked(settings.engine, "engine")
     plan = planned(settings)
     compiled_before(plan)
     build.may_compile = False
-    names, account = Names([info.name for info in plan.infos]), settings.execution.account
     root = Path(settings.journal) / settings.engine
+    words = {"engine": settings.engine, "account": settings.execution.account, "trading": settings.trading,
+             "config": dump(), "config_hash": config_hash(asdict(settings))}  # fmt: skip
     level = {"live": codes.LIVE, "simulation": codes.SIMULATION, "observation": codes.OBSERVATION}[settings.trading]
-    words = {"engine": settings.engine, "account": account, "trading": settings.trading, "config": dump(),
-             "config_hash": config_hash(asdict(settings))}  # fmt: skip
-    seat = Seat(settings.engine, account, settings.execution.resend_s, settings.timer_ms, settings.on_stop == "cancel",
-                settings.nats.durable)  # fmt: skip
 
     async def main(stop: asyncio.Event) -> int:
         held: list[Engine] = []
@@ -81,7 +73,7 @@ def run_live(settings: Live, dump: Dump) -> int:
                 one.stop(f"its lease is lost ({why})")
 
         lease = HeldLease(settings.feed.url, settings.engine, settings.lease.ttl_s, lost)
-        token = await lease.acquire()
+        await lease.acquire()
         try:
             found, new = await asyncio.get_running_loop().run_in_executor(
                 None, opened, root, plan, registry.find, settings.session == "new", words, settings.sync_ms,
@@ -89,42 +81,64 @@ def run_live(settings: Live, dump: Dump) -> int:
         except BaseException:
             await lease.release()
             raise
-        session = found.session
-        assert session.journal is not None
-        quarantine = Quarantine(Path(settings.feed.quarantine or session.journal.folder / "quarantine.jsonl"))
-        feed = feed_of(settings.feed, names, quarantine)
-        bus = Bus(settings.nats.url, f"tandem-{settings.engine}", settings.nats.ca, settings.nats.credentials)
-        e = settings.execution
-        venue = GrpcVenue(e.address, names, account, settings.engine, token, tls=e.tls.files(), deadline_s=e.deadline_s,
-                          heartbeat_s=e.heartbeat_s, resend_s=e.resend_s, stream=e.stream,
-                          allowed=lambda: lease.valid, wake=lambda: held[0].wake())  # fmt: skip
-        engine = Engine(seat, plan, session, names, feed, venue, lease, bus, quarantine, registry.find, found.start)
-        held.append(engine)
+        engine = engine_of(settings, plan, found, lease, held)
+        kernel = engine.session.machine.kernel
         if new or found.journal.header.get("trading") != settings.trading:
             engine.at_first(codes.TRADING, float(level))
-        elif session.machine.kernel.trading != level:
-            logging.getLogger("tandem.live").warning("the session stays at trading=%s, where it was set while it ran",
-                            codes.NAMES["trading"][session.machine.kernel.trading])  # fmt: skip
-
-        def ready() -> None:
-            print(f"Engine   {settings.engine}, {', '.join(map(repr, plan.strategies))}, "
-                  f"trading={codes.NAMES['trading'][session.machine.kernel.trading]}\n"
-                  f"Orders   {e.address}, account {account}\n"
-                  f"Data     {', '.join([*settings.feed.channels, *settings.feed.streams])} at {settings.feed.url}",
-                  flush=True)  # fmt: skip
-
+        elif kernel.trading != level:
+            print(f"Trading  {codes.NAMES['trading'][kernel.trading]}, as it was set while it ran", flush=True)
         try:
-            await engine.run(stop, ready)
+            await engine.run(stop, lambda: told(settings, engine))
         finally:
-            quarantine.close()
-            s, q = engine.stats, engine.stats.latency.quantile
-            quick = "" if math.isnan(q(0.5)) else f", {q(0.5) / 1e3:g} µs (p50) and {q(0.99) / 1e3:g} µs (p99) inside"
-            print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {int(s.refusals.sum()):,} "
-                  f"refusals{quick}", flush=True)  # fmt: skip
-            print(f"Replay   tandem mode=replay journal={session.journal.folder}", flush=True)
+            engine.quarantine.close()
+            ended(engine)
         return 0
 
     return loop.run(main)
+
+
+def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]) -> Any:
+    """The engine of a session, not connected yet; it is put into `held`, where its parts look for it."""
+    from engine.live.codec import Names
+    from engine.live.engine import Engine, Seat
+    from engine.live.grpc_venue import GrpcVenue
+    from engine.live.nats_bus import Bus
+    from engine.live.paper import feed_of
+    from engine.live.quarantine import Quarantine
+
+    e, names = settings.execution, Names([info.name for info in plan.infos])
+    seat = Seat(settings.engine, e.account, e.resend_s, settings.timer_ms, settings.on_stop == "cancel",
+                settings.nats.durable)  # fmt: skip
+    quarantine = Quarantine(Path(settings.feed.quarantine or found.session.journal.folder / "quarantine.jsonl"))
+    bus = Bus(settings.nats.url, f"tandem-{settings.engine}", settings.nats.ca, settings.nats.credentials)
+    venue = GrpcVenue(e.address, names, e.account, settings.engine, lease.token, tls=e.tls.files(),
+                      deadline_s=e.deadline_s, heartbeat_s=e.heartbeat_s, resend_s=e.resend_s, stream=e.stream,
+                      allowed=lambda: lease.valid, wake=lambda: held[0].wake())  # fmt: skip
+    engine = Engine(seat, plan, found.session, names, feed_of(settings.feed, names, quarantine), venue, lease, bus,
+                    quarantine, registry.find, found.start)  # fmt: skip
+    held.append(engine)
+    return engine
+
+
+def told(settings: Live, engine: Any) -> None:
+    """Say what has begun."""
+    from engine.kernel import codes
+
+    trading = codes.NAMES["trading"][engine.session.machine.kernel.trading]
+    print(
+        f"Engine   {settings.engine}, {', '.join(map(repr, engine.plan.strategies))}, trading={trading}\n"
+        f"Orders   {settings.execution.address}, account {settings.execution.account}\n"
+        f"Data     {', '.join([*settings.feed.channels, *settings.feed.streams])} at {settings.feed.url}",
+        flush=True,
+    )
+
+
+def ended(engine: Any) -> None:
+    """Say what was done."""
+    s, q = engine.stats, engine.stats.latency.quantile
+    quick = "" if math.isnan(q(0.5)) else f", {q(0.5) / 1e3:g} µs (p50) and {q(0.99) / 1e3:g} µs (p99) inside"
+    print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {int(s.refusals.sum()):,} refusals{quick}")
+    print(f"Replay   tandem mode=replay journal={engine.session.journal.folder}", flush=True)
 
 
 def planned(settings: Live) -> Any:

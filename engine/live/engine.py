@@ -209,9 +209,9 @@ class Engine:
             known = instructions(Journal(journal.folder), doubtful, self._start) if journal and doubtful else {}
             found = reconcile(kernel, view, self._receipt(), names=self.names.names, instructions=known,
                               resend_ns=int(self.seat.resend_s * 1e9))  # fmt: skip
-            for alert in found.alerts:
-                LOG.warning("reconciliation: %s", alert)
-            self.stats.alerts += len(found.alerts)
+            for said in found.alerts:
+                LOG.warning("reconciliation: %s", said)
+            self.stats.corrected += len(found.alerts)
             orders = self.session.advance(found.events)
             self.venue.send(found.resend)
             self._send(orders)
@@ -257,10 +257,9 @@ class Engine:
     async def _turn(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._wait_s())
-            except TimeoutError:
-                pass  # time for a timer, or for a sign of life
+            alarm = loop.call_later(self._wait_s(), self._wake.set)  # for a timer, or for a sign of life
+            await self._wake.wait()
+            alarm.cancel()
             self._wake.clear()
             self._turned = time.monotonic()
             self._commands()

@@ -44,7 +44,7 @@ class Stats:
     reports: int = 0
     orders: int = 0
     fills: int = 0
-    alerts: int = 0
+    corrected: int = 0  # findings of the reconciliation
     lag_ns: int = 0
     refusals: "np.ndarray[Any, Any]" = field(default_factory=lambda: np.zeros(codes.REASONS, np.int64))
     latency: Histogram = field(default_factory=Histogram)  # from the first byte of a drain to the orders' departure

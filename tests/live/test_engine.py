@@ -190,7 +190,7 @@ def test_it_trades_stops_and_goes_on(images: None, redis: Server, nats: Server, 
             engine = await floor.engine(during, timer_ms=50)
             k = engine.session.machine.kernel
             assert k.opened == 0 and floor.venue.desk.positions().tolist() == positions(engine)
-            assert engine.stats.latency.count and not engine.stats.alerts
+            assert engine.stats.latency.count and not engine.stats.corrected
         await floor.close()
         await publishing
 

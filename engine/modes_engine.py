@@ -137,7 +137,8 @@ def ended(engine: Any) -> None:
     """Say what was done."""
     s, q = engine.stats, engine.stats.latency.quantile
     quick = "" if math.isnan(q(0.5)) else f", {q(0.5) / 1e3:g} µs (p50) and {q(0.99) / 1e3:g} µs (p99) inside"
-    print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {int(s.refusals.sum()):,} refusals{quick}")
+    count = int(s.refusals.sum())
+    print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {count:,} refusals{quick}")
     print(f"Replay   tandem mode=replay journal={engine.session.journal.folder}", flush=True)
 
 

@@ -209,9 +209,9 @@ class Engine:
             known = instructions(Journal(journal.folder), doubtful, self._start) if journal and doubtful else {}
             found = reconcile(kernel, view, self._receipt(), names=self.names.names, instructions=known,
                               resend_ns=int(self.seat.resend_s * 1e9))  # fmt: skip
-            for said in found.alerts:
+            for said in found.findings:
                 LOG.warning("reconciliation: %s", said)
-            self.stats.corrected += len(found.alerts)
+            self.stats.corrected += len(found.findings)
             orders = self.session.advance(found.events)
             self.venue.send(found.resend)
             self._send(orders)

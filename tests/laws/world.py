@@ -11,13 +11,13 @@ from backtest.check import Subject
 from backtest.run import Prepared
 from engine.config import Risk, VenueModel
 from engine.kernel import codes
-from engine.kernel.events import Bar, Event, Report, Slice
+from engine.kernel.events import Bar, Depth, Event, Report, Slice
 from engine.kernel.layout import Array
 from engine.kernel.machine import Sizes
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 from engine.store.instruments import InstrumentInfo
-from engine.store.tape import Tape, frozen
+from engine.store.tape import Tape, blank, frozen
 
 MINUTE = 60_000_000_000
 START = 1_577_836_800_000_000_000  # 2020-01-01
@@ -86,6 +86,13 @@ class Fuzz(Strategy):
         while self.draw(100) < self.often:
             self.act(bar.instrument, ctx)
 
+    def on_depth(self, depth: Depth, ctx: Ctx) -> None:
+        if self.x == 0:
+            self.x = 1 + self.seed * 7919 + depth.instrument * 104729
+        self.x += int(ctx.level_price(1, 2) + ctx.volume_of(-1, 3) + 8.0 * ctx.imbalance_of(4)) + 2 * ctx.crossed
+        while self.draw(100) < self.often and not ctx.stale:
+            self.act(depth.instrument, ctx)
+
     def on_report(self, report: Report, ctx: Ctx) -> None:
         if self.draw(100) * 4 < self.often:
             self.act(report.instrument, ctx)
@@ -149,6 +156,40 @@ def decode(data: bytes, instruments: int, bar_ns: int) -> Tape:
     return Tape(frozen(rows), tuple(info), "0" * 16, "small")
 
 
+def decode_depth(data: bytes, instruments: int) -> Tape:
+    """Books and trades from bytes, four for each event: what, when, level, volume. Levels near and far from a price."""
+    rows = blank(max(1, len(data) // 4))
+    ts, middle, following = START, [1000 + 37 * i for i in range(instruments)], True
+    for n, row in enumerate(rows):
+        what, when, level, traded = data[4 * n : 4 * n + 4].ljust(4, b"\x05")
+        i = what % instruments if following else int(rows["instrument"][n - 1])
+        if following and when % 3:
+            ts += (when % 16) * 400_000 + (when > 250) * MINUTE * 60 * 30
+        row["ts"], row["instrument"] = ts, i
+        row["recv"] = max(ts + when % 5 * 100_000, int(rows["recv"][n - 1]) if n else 0)
+        if what > 250 and following:
+            row["kind"] = codes.GAP
+        elif what > 190 and following:
+            row["kind"], row["side"], row["traded"] = codes.TRADE, traded % 3 - 1, 1.0 + traded % 7
+            row["price"] = (middle[i] + level % 7 - 3) / 100
+        else:
+            side = 1 if level % 2 else -1
+            middle[i] += (level % 11 == 0) * (traded % 5 - 2)
+            row["kind"], row["side"], row["traded"] = codes.DEPTH, side, (traded % 6) * 1.5
+            row["price"] = (middle[i] - side * (1 + level // 2 % 6 + (level > 250) * 20_000 * -side)) / 100
+            new = following and (what < 12 or n < instruments)
+            row["code"] = codes.SNAPSHOT if new or (not following and rows["code"][n - 1]) else codes.UPDATE
+            following = bool(traded & 64 or n + 1 == len(rows))
+            row["last"] = following
+    info = tuple(InstrumentInfo(f"D{i}", tick=0.01, lot=(1.0, 0.5)[i % 2]) for i in range(instruments))
+    return Tape(frozen(rows), info, "0" * 16, "small books")
+
+
+def depth_tapes(events: int = 150) -> st.SearchStrategy[Tape]:
+    """Up to `events` events of one or two instruments: groups of depth, snapshots, gaps, trades."""
+    return st.builds(decode_depth, st.binary(min_size=40, max_size=4 * events), st.integers(1, 2))
+
+
 def tapes(events: int = 120) -> st.SearchStrategy[Tape]:
     """Up to `events` events of one to three instruments: bars with gaps and equal times, splits, dividends."""
     return st.builds(
@@ -191,13 +232,24 @@ VENUES = st.builds(
     maker_bps=st.sampled_from([None, -1.0]),
     fee_min=st.sampled_from([None, 0.05]),
 )
+LATE = st.builds(
+    VenueModel,
+    taker_bps=st.sampled_from([None, 5.0]),
+    order_ms=st.sampled_from([0.0, 0.7]),
+    report_ms=st.sampled_from([0.0, 0.3]),
+    feed_ms=st.sampled_from([0.0, 0.2]),
+    queue=st.sampled_from(["back", "front", "power"]),
+)
 SIZES = Sizes(orders=64, signals=64, outbox=512, refusals=1024)
 
 
 @st.composite
-def subjects(draw: Any, events: int = 120, kinds: tuple[type[Strategy], ...] = (Fuzz, FuzzAll)) -> Subject:
-    """One or two strategies in a small world, run once."""
-    tape, risk, venue = draw(tapes(events)), Risk(**draw(RISKS)), draw(VENUES)
+def subjects(
+    draw: Any, events: int = 120, kinds: tuple[type[Strategy], ...] = (Fuzz, FuzzAll), depth: bool = False
+) -> Subject:
+    """One or two strategies in a small world, of bars or of books, run once."""
+    tape, risk = draw((depth_tapes if depth else tapes)(events)), Risk(**draw(RISKS))
+    venue = draw(LATE) if depth else draw(VENUES)
     given = [
         draw(st.sampled_from(kinds))(seed=draw(st.integers(0, 999)), often=draw(st.sampled_from([60, 30, 85])))
         for _ in range(draw(st.integers(1, 2)))

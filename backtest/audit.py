@@ -52,14 +52,16 @@ def _positions(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> 
     net = machine.table("markets_at")["net"]
     if not np.array_equal(held.sum(axis=0), net):
         yield f"positions of the strategies add up to {held.sum(axis=0).tolist()}, the net positions are {net.tolist()}"
-    if k.limits.netting or k.halt != codes.RUNNING:
-        return  # internal crosses have no report; what is halted no longer hears of fills
+    if k.halt != codes.RUNNING:
+        return  # what is halted no longer hears of fills
     if drive.ticks and drive.loop.taken < drive.loop.reports_n:
         return  # fills that the kernel has not heard of yet
     summed = np.zeros_like(held)
     owners = _owners(outputs)
     for row in _fills(outputs):
         summed[owners[int(row["order_id"])], row["instrument"]] += row["qty"]
+    netted = outputs.refusals[outputs.refusals["reason"] == codes.NETTED]
+    np.add.at(summed, (netted["strategy"], netted["instrument"]), netted["qty"])
     moved = np.isin(past["kind"], (codes.SPLIT, codes.CORRECTION))
     same = ~np.isin(np.arange(k.instruments), past["instrument"][moved])
     for s, i in np.argwhere((summed != held) & same):
@@ -76,7 +78,7 @@ def _account(drive: Drive, outputs: Outputs, past: "np.ndarray[Any, Any]") -> It
     flows = fills["qty"] * fills["price"] * unit[fills["instrument"]]
     values = markets["net"] * markets["mark"] * unit
     scale = max(k.start_equity, float(np.abs(flows).sum()), float(np.abs(values).sum()))
-    if k.halt == codes.RUNNING and not k.limits.netting and not under_way and not np.isin(past["kind"], ACTIONS).any():
+    if k.halt == codes.RUNNING and not under_way and not np.isin(past["kind"], ACTIONS).any():
         yield from _near("cash", k.cash, k.start_equity - float(flows.sum()) - float(fills["fee"].sum()), scale)
     yield from _near("value of all positions", k.value, float(values.sum()), scale)
     yield from _near("gross exposure", k.gross, float(np.abs(values).sum()), scale)
@@ -117,8 +119,9 @@ def _orders(drive: Drive, outputs: Outputs) -> Iterator[str]:
     found = machine.table("positions_at")["pending"]
     if not np.array_equal(found, pending):
         yield f"pending lots are {found.tolist()}, the table says {pending.tolist()}"
-    if k.refused != len(outputs.refusals):
-        yield f"the kernel refused {k.refused} times, {len(outputs.refusals)} records of it came out"
+    kept = int((outputs.refusals["reason"] != codes.NETTED).sum())
+    if k.refused != kept:
+        yield f"the kernel refused {k.refused} times, {kept} records of it came out"
     if np.any(table["state"] == codes.RESERVED):
         yield "an order slot stays reserved after the event that reserved it"
 

@@ -86,7 +86,7 @@ def fills(rows: Fills, instruments: Sequence[str], strategies: Sequence[str], lo
         "time": _time(rows.ts), "instrument": _words(instruments, rows.instrument),
         "strategy": _words(strategies, rows.strategy), "side": _coded("side", np.sign(rows.lots)),
         "qty": np.abs(rows.lots) * lot[rows.instrument], "price": rows.price, "fee": rows.fee,
-        "order_id": rows.order_id, **more,
+        "order_id": pl.Series(rows.order_id).replace({-1: None}), **more,
     })  # fmt: skip
 
 

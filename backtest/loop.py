@@ -178,11 +178,11 @@ def run(address: int) -> None:
         stop = False
         if k.attention:
             full = carry_out(lp, k, ctx, v)
-            if k.halt != codes.RUNNING:
-                lp.status = codes.HALTED
-            elif k.faulted != faults and lp.stop_on_fault:
+            if k.faulted != faults and lp.stop_on_fault:  # first: whoever explains it tells of a halt beside it
                 lp.status = codes.FAULTED
                 lp.fault_index = start_at // EVENT_BYTES
+            elif k.halt != codes.RUNNING:
+                lp.status = codes.HALTED
             stop = lp.status != 0
         if sample(lp, k):
             full = True

@@ -100,7 +100,9 @@ def executions(result: "Result") -> Executions:
     """What each fill met and won."""
     fills = result.fill_columns
     side, n = np.sign(fills.lots), len(fills.ts)
-    joined, price, resting = joins(result.raw["orders"], result.raw["reports"])
+    joined, price, resting = fills.ts.copy(), fills.price.copy(), np.zeros(n, bool)
+    sent = fills.order_id > 0  # the others met no venue
+    joined[sent], price[sent], resting[sent] = joins(result.raw["orders"], result.raw["reports"])
     maker = resting & (fills.ts > joined)
     end = int(result.tape.events["ts"].max()) if n else 0
     later = [questions(fills.ts + round(h * SECOND), fills.instrument) for h in HORIZONS]
@@ -136,11 +138,12 @@ def payments(result: "Result", fills: Fills) -> tuple[Ints, Floats]:
 
 def known_fills(result: "Result") -> tuple[Fills, NDArray[np.bool_]]:
     """The fills that the account had heard of at the end, at the time when it did; and which of all they are."""
-    reports = result.raw["reports"]
-    heard = reports["recv"][reports["code"] == codes.FILL].astype("i8")
+    reports, fills = result.raw["reports"], result.fill_columns
+    heard = fills.ts.copy()  # of a cross inside the account at once
+    heard[fills.order_id > 0] = reports["recv"][reports["code"] == codes.FILL]
     mask = heard <= (int(result.curve[0][-1]) if len(result.curve[0]) else 0)
-    fills = result.fill_columns._replace(ts=np.maximum(heard, result.fill_columns.ts))
-    return Fills(*(column[mask] for column in fills)), mask
+    columns: Any = fills._replace(ts=np.maximum(heard, fills.ts))
+    return Fills(*(column[mask] for column in columns)), mask
 
 
 def profit(result: "Result") -> Profit:

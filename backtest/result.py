@@ -40,17 +40,21 @@ class Result:
     """Outcome of one backtest.
 
     `orders`, `reports`, `refusals`, `curve` are the raw arrays (records.Order, Event, Refusal, Curve), kept under
-    `raw`; `strategies` are names by index, `start_equity` is in account currency, `seconds` the time the run took.
+    `raw`; `strategies` are names by index, `start_equity` is in account currency, `seconds` the time the run took,
+    `refused` how often risk refused, of which `refusals` keeps what had room.
     """
 
     def __init__(self, orders: Any, reports: Any, refusals: Any, curve: Any, tape: Any, strategies: list[str],
                  start_equity: float, config: Mapping[str, Any] | None = None,
                  identity: Mapping[str, Any] | None = None, seconds: float = math.nan,
-                 title: str = "") -> None:  # fmt: skip
+                 title: str = "", refused: int | None = None) -> None:  # fmt: skip
         self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
         self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
         self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
         self.title = title  # a short name: of the parameters only what is not the default
+        netted = refusals["reason"] == codes.NETTED
+        self.netted, self.refused_rows = refusals[netted], refusals[~netted]
+        self.refused = len(self.refused_rows) if refused is None else refused  # those beyond the table's room too
         self.instruments: list[str] = [i.name for i in tape.instruments]
         self.tick: Floats = np.array([i.tick for i in tape.instruments], "f8")
         self.lot: Floats = np.array([i.lot for i in tape.instruments], "f8")
@@ -67,7 +71,7 @@ class Result:
 
     @cached_property
     def fill_columns(self) -> Fills:
-        """Fills as columns. Raises DataError for a fill whose order is not among the orders."""
+        """Fills as columns, internal crosses under order -1. Raises DataError for a fill without an order."""
         reports, orders = self.raw["reports"], self.raw["orders"]
         rows = reports[reports["code"] == codes.FILL]
         order = np.argsort(orders["id"], kind="stable")
@@ -81,7 +85,17 @@ class Result:
             rows["ts"], rows["instrument"].astype("i8"), orders["strategy"][order[at]].astype("i8"), rows["qty"],
             rows["price"], rows["fee"], rows["order_id"], orders["ts"][order[at]],
         )  # fmt: skip
+        if len(self.netted):
+            columns = self._with_crosses(columns)
         return Fills(*(np.ascontiguousarray(column) for column in columns))
+
+    def _with_crosses(self, columns: Any) -> Any:
+        """Each cross after as many fills of the venue as the kernel had heard of."""
+        rows, n = self.netted, len(columns[0])
+        more = (rows["ts"], rows["instrument"], rows["strategy"], rows["qty"], rows["price"], np.zeros(len(rows)),
+                np.full(len(rows), -1), rows["ts"] - 1)  # fmt: skip  of a bar: before a split at its close
+        order = np.argsort(np.concatenate((2 * np.arange(n) + 1, 2 * rows["value"].astype("i8"))), kind="stable")
+        return [np.concatenate((old, new.astype(old.dtype)))[order] for old, new in zip(columns, more, strict=True)]
 
     @cached_property
     def ticks(self) -> bool:
@@ -144,8 +158,8 @@ class Result:
         traded = float(np.abs(fills.lots * fills.price * unit[fills.instrument]).sum())
         found = curve_metrics(ts, equity, gross, self.start_equity, traded, held)
         found |= trade_metrics(self.trips, float(fills.fee.sum()))
-        counts = {"fills": fills.ts, "orders": self.raw["orders"], "refusals": self.raw["refusals"]}
-        found |= {key: float(len(rows)) for key, rows in counts.items()}
+        found |= {"fills": float(len(fills.ts)), "orders": float(len(self.raw["orders"]))}
+        found |= {"refusals": float(self.refused)}
         found |= quality_metrics(self) if self.ticks else {}
         return {key: found[key] for key in LABELS if key in found}  # in the order in which people read them
 
@@ -158,7 +172,7 @@ class Result:
 
     @cached_property
     def fills(self) -> "pl.DataFrame":
-        """Executions of our orders, in units."""
+        """Executions of our orders, in units; without an order id: crossed with another strategy (risk.netting)."""
         done = self.executions if self.ticks else None
         return frames.fills(self.fill_columns, self.instruments, self.strategies, self.lot, done)
 
@@ -181,7 +195,7 @@ class Result:
     @cached_property
     def refusals(self) -> "pl.DataFrame":
         """What risk refused, and why."""
-        return frames.refusals(self.raw["refusals"], self.instruments, self.strategies, self.lot)
+        return frames.refusals(self.refused_rows, self.instruments, self.strategies, self.lot)
 
     # For people.
 

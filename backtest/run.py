@@ -161,10 +161,17 @@ class Prepared:
         drive = self.drive()
         status = self._advance(drive)
         if status == codes.FAULTED:
-            raise self.explain_faults(drive)[0]
+            raise self.fault(drive)
         if status == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
             raise halt_error(drive.machine)
         return self.result(drive.outputs(), drive, time.perf_counter() - begin)
+
+    def fault(self, drive: Drive) -> StrategyFault:
+        """The first fault of the timestamp that a drive stopped at, which tells of a halt beside it."""
+        found = self.explain_faults(drive)[0]
+        if drive.machine.kernel.halt != codes.RUNNING:
+            found.args = (f"{found}\nAt the same time: {halt_error(drive.machine)}", *found.args[1:])
+        return found
 
     def names(self) -> list[str]:
         """One name for each strategy; a class that comes twice is numbered."""
@@ -207,8 +214,13 @@ class Prepared:
         if k.faulted:  # on_fault="continue": the others went on, but nobody is stopped in silence
             identity["faults"] = [str(fault) for fault in self.faults()]
             print("\n".join(f"tandem: stopped by a fault: {text}" for text in identity["faults"]), file=sys.stderr)
-        return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape,
-                      self.names(), self.cash, self.config, identity, seconds, self.title())  # fmt: skip
+        refused = int((outputs.refusals["reason"] != codes.NETTED).sum())
+        if refused < k.refused:
+            print(f"tandem: of {k.refused:,} refusals {k.refused - refused:,} were counted but not kept: more at one "
+                  f"time than sizes.refusals={self.sizes.refusals:,} holds; raise it: sizes=Sizes(refusals=…), from "
+                  "engine.kernel.machine.", file=sys.stderr)  # fmt: skip
+        return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape, self.names(),
+                      self.cash, self.config, identity, seconds, self.title(), int(k.refused))  # fmt: skip
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -141,11 +141,11 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
 @cold
 def judge(lp: Loop, k: Kernel, faults: int, begin: int) -> None:
     """Whether a halt or a fault ends the drive; `begin` is the place of the moment on the tape."""
-    if k.halt != codes.RUNNING:
-        lp.status = codes.HALTED
-    elif k.faulted != faults and lp.stop_on_fault:
+    if k.faulted != faults and lp.stop_on_fault:
         lp.status = codes.FAULTED
         lp.fault_index = begin // EVENT_BYTES
+    elif k.halt != codes.RUNNING:
+        lp.status = codes.HALTED
 
 
 @hot

@@ -16,7 +16,8 @@ from backtest.metrics import DAY_NS, NAN, Floats, Ints
 
 class Fills(NamedTuple):
     """Columns of our fills in the order they happened; `lots` are signed, `instrument` and `strategy` indices, `sent`
-    when the order was."""
+    when the order was. `order_id` is -1 for what was crossed inside the account, 0 for the fraction of a lot that a
+    split paid out."""
 
     ts: Ints
     instrument: Ints

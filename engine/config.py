@@ -231,7 +231,7 @@ class Tracking(Settings):
 
 
 def _reasons() -> dict[str, int]:
-    return {word: code for code, word in codes.NAMES["reason"].items() if code != codes.OK}
+    return {word: code for code, word in codes.NAMES["reason"].items() if code not in (codes.OK, codes.NETTED)}
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ def sizes_for(instruments: int, strategies: int) -> Sizes:
     """Tables that hold four orders for each strategy and instrument, and never few."""
     room = 1 << max(10, (4 * instruments * strategies - 1).bit_length())
     orders = min(room, 1 << 16)
-    return Sizes(orders=orders, signals=room, outbox=2 * orders, refusals=room)
+    return Sizes(orders=orders, signals=room, outbox=2 * orders, refusals=min(4 * room, 1 << 18))
 
 
 @dataclass(frozen=True)

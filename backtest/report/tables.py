@@ -131,7 +131,7 @@ def trades(result: "Result") -> tuple[str, str]:
 
 def refused(result: "Result") -> str:
     """How often risk refused, by reason."""
-    reasons, counts = np.unique(result.raw["refusals"]["reason"], return_counts=True)
+    reasons, counts = np.unique(result.refused_rows["reason"], return_counts=True)
     if len(reasons) == 0:
         return '<p class="none">Risk refused nothing.</p>'
     order = np.argsort(-counts, kind="stable")

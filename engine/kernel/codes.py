@@ -111,7 +111,8 @@ EXPIRED_SIGNAL = 23
 UNKNOWN_ORDER = 24
 POST_ONLY_CROSS = 25
 NO_LIQUIDITY = 26
-REASONS = 27
+NETTED = 27  # no refusal: the part of a wish that another strategy took the other side of, without the venue
+REASONS = 28
 
 # What a breach of a risk limit does, beyond the refusal itself.
 REFUSE = 0
@@ -167,7 +168,7 @@ NAMES: dict[str, dict[int, str]] = {
                      "BAD_ORDER", "ORDER_QTY", "ORDER_VALUE", "PRICE_COLLAR", "POSITION", "GROSS_EXPOSURE",
                      "NET_EXPOSURE", "OPEN_ORDERS", "ORDER_RATE", "DAILY_LOSS", "DRAWDOWN", "SELF_MATCH",
                      "SHORT_SALE", "MARGIN", "REDUCE_ONLY_SIDE", "QUEUE_FULL", "EXPIRED_SIGNAL",
-                     "UNKNOWN_ORDER", "POST_ONLY_CROSS", "NO_LIQUIDITY"),
+                     "UNKNOWN_ORDER", "POST_ONLY_CROSS", "NO_LIQUIDITY", "NETTED"),
     "breach": _names("REFUSE", "CANCEL_ORDERS", "FLATTEN", "HALT"),
     "halt": _names("RUNNING", "HALT_RISK", "HALT_OVERFLOW", "HALT_TRANSITION", "HALT_CLOCK", "HALT_INSTRUMENT"),
     "fault": _names("FAULT_HANDLER", "FAULT_QUEUE", "FAULT_PARAMS"),

@@ -29,7 +29,7 @@ from engine.kernel.records import (
     positions,
     signals,
 )
-from engine.kernel.risk import check, flattening, over, refuse
+from engine.kernel.risk import check, flattening, over, record, refuse
 from engine.kernel.wishes import TOO_MANY, order_of, reserve, to_lots, to_tick
 
 
@@ -237,8 +237,18 @@ def crosses(k: Kernel, q: Signal) -> bool:
     return k.ts - m.ts <= k.limits.stale_ns and q.qty == q.qty and abs(wanted(k, q)) < TOO_MANY
 
 
+def cross(k: Kernel, q: Signal, lots: int, price: float) -> None:
+    """One side of a cross: a fill without an order and a fee, with a record that says after how many fills it came."""
+    apply_fill(k, q.instrument, q.strategy, lots, price, 0.0)
+    k.check_value = float(k.fills)
+    record(k, q.strategy, q.instrument, 0, lots, price, codes.NETTED, codes.REFUSE)
+
+
 def net_targets(k: Kernel) -> None:
-    """Cross opposing target changes of different strategies at the last price, without the venue."""
+    """Cross opposing target changes of different strategies at the last price, without the venue.
+
+    Without room for its two records nothing is crossed: both go to the venue.
+    """
     for a in range(k.signals):
         qa = signals(k, a)
         if not crosses(k, qa):
@@ -251,10 +261,10 @@ def net_targets(k: Kernel) -> None:
                 pb = positions(k, qb.strategy * k.instruments + qb.instrument)
                 da = wanted(k, qa) - pa.qty - pa.pending
                 db = wanted(k, qb) - pb.qty - pb.pending
-                if da * db < 0:
+                if da * db < 0 and k.refusals_out + 2 <= k.refusal_cap:
                     crossed = min(abs(da), abs(db))
-                    apply_fill(k, qa.instrument, qa.strategy, crossed if da > 0 else -crossed, m.mark, 0.0)
-                    apply_fill(k, qb.instrument, qb.strategy, crossed if db > 0 else -crossed, m.mark, 0.0)
+                    cross(k, qa, crossed if da > 0 else -crossed, m.mark)
+                    cross(k, qb, crossed if db > 0 else -crossed, m.mark)
 
 
 def resolve(k: Kernel) -> None:

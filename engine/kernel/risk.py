@@ -24,12 +24,10 @@ def over(k: Kernel, value: float, limit: float) -> bool:
     return False
 
 
-def refuse(k: Kernel, strategy: int, instrument: int, order_id: int, lots: int, price: float, reason: int) -> None:
-    """Record a refusal and what the breach of this limit does beyond it."""
-    breach = k.limits.breach[reason]
-    if breach > k.breach:
-        k.breach = breach
-    k.refused += 1
+def record(
+    k: Kernel, strategy: int, instrument: int, order_id: int, lots: int, price: float, reason: int, breach: int
+) -> None:
+    """What became of a wish that is no order, beside the two numbers kept last; only counted when the table is full."""
     k.attention = 1
     if k.refusals_out < k.refusal_cap:
         r = refusals(k, k.refusals_out)
@@ -47,6 +45,15 @@ def refuse(k: Kernel, strategy: int, instrument: int, order_id: int, lots: int, 
         r.breach = breach
     k.check_value = 0.0
     k.check_limit = 0.0
+
+
+def refuse(k: Kernel, strategy: int, instrument: int, order_id: int, lots: int, price: float, reason: int) -> None:
+    """Record a refusal and what the breach of this limit does beyond it."""
+    breach = k.limits.breach[reason]
+    if breach > k.breach:
+        k.breach = breach
+    k.refused += 1
+    record(k, strategy, instrument, order_id, lots, price, reason, breach)
 
 
 def reducing(k: Kernel, o: OpenOrder) -> bool:

@@ -61,7 +61,8 @@ def run(argv: list[str]) -> int:
     if "--help" in flags or not mode:
         from engine import guide
 
-        print(guide.text(mode))
+        kind = MODES[mode or "backtest"][0]
+        print(guide.text(mode, compose(mode or "backtest", kind, [])[0]))
         return 0
     kind, function, _ = MODES[mode]
     composed, hydra = compose(mode, kind, given, full="--cfg" in flags)
@@ -243,12 +244,20 @@ def _foreign() -> Iterator[None]:
     """Errors of Hydra and OmegaConf in our words."""
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+    from yaml import MarkedYAMLError, YAMLError
 
     try:
         yield
     except MissingMandatoryValue as error:
         key = error.full_key
         raise ConfigError(f"{key} is missing; give it: {key}=…") from error
+    except MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        where = f"{at.name}, line {at.line + 1}" if at else "a configuration file"
+        raise ConfigError(f"{where}: no YAML that can be read ({error.problem or error.context}); correct it. "
+                          "A line is `key: value`.") from error  # fmt: skip
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"A file of conf is no text in UTF-8 ({error}); write it again.") from error
     except (HydraException, OmegaConfBaseException) as error:
         text = str(error)
         lines = [line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line]

@@ -265,3 +265,14 @@ def folders() -> list[Path]:
 def options(group: str) -> list[str]:
     """The files of a group, those of the user's own `conf` included."""
     return sorted({path.stem for folder in folders() for path in (folder / group).glob("*.yaml")})
+
+
+def preset(group: str, name: str) -> dict[str, Any]:
+    """What a file of a group says, the user's own before ours; empty when there is none."""
+    path = next((p for folder in folders() if (p := folder / group / f"{name}.yaml").is_file()), None)
+    if path is None:
+        return {}
+    from omegaconf import OmegaConf
+
+    found: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return found if isinstance(found, dict) else {}

@@ -1,10 +1,10 @@
 """`tandem --help` and tab completion: everything they say is read from the settings and the strategies themselves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.config import Settings, allowed, hints, keys, options
+from engine.config import Settings, allowed, hints, keys, options, preset
 from engine.errors import StrategyError
 from engine.kernel.strategy import BOUNDS, Strategy
 from engine.modes import MODES
@@ -23,8 +23,11 @@ SHELLS = {
 }
 
 
-def text(mode: str = "") -> str:
-    """The help: modes, strategies, data, and the keys of a mode (backtest, unless one is named)."""
+def text(mode: str = "", composed: Mapping[str, Any] | None = None) -> str:
+    """The help: modes, strategies, data, and the keys of a mode (backtest, unless one is named).
+
+    `composed`: what the configuration files give without any setting; it goes before the defaults of the classes.
+    """
     parts = [HEAD] if not mode else []
     if not mode:
         parts.append("Modes\n" + rows([(name, about) for name, (_, _, about) in MODES.items()]))
@@ -33,7 +36,7 @@ def text(mode: str = "") -> str:
         parts.append("Data (data=NAME, or the path of a .parquet or .csv file)\n" + rows([(n, "") for n in datasets()]))
         groups = [(f"{group}=", ", ".join(options(group))) for group in ("risk", "venue", "tracking")]
         parts.append("Presets\n" + rows(groups))
-    parts.append(f"Keys of mode={mode or 'backtest'}\n" + rows(key_rows(MODES[mode or "backtest"][0])))
+    parts.append(f"Keys of mode={mode or 'backtest'}\n" + rows(key_rows(MODES[mode or "backtest"][0], composed)))
     others = ", ".join(f"tandem mode={name} --help" for name in MODES if name != "backtest")
     parts.append(f"Keys of the other modes: {others}.\n{TAIL}" if not mode else TAIL)
     return "\n\n".join(part.rstrip() for part in parts)
@@ -50,15 +53,17 @@ def value(given: Any) -> str:
     """A default as it is written on the command line."""
     if given is None or given == {}:
         return "null" if given is None else "{}"
+    if isinstance(given, dict):
+        return "{" + ",".join(f"{k}: {value(v)}" for k, v in given.items()) + "}"
     if isinstance(given, bool):
         return str(given).lower()
-    if isinstance(given, tuple):
+    if isinstance(given, list | tuple):
         return f"[{','.join(map(str, given))}]"
     return f"{given:g}" if isinstance(given, float) and (math.isinf(given) or given.is_integer()) else str(given)
 
 
-def key_rows(kind: type[Settings]) -> Sequence[tuple[str, ...]]:
-    """Key, default, range and meaning of every setting."""
+def key_rows(kind: type[Settings], composed: Mapping[str, Any] | None = None) -> Sequence[tuple[str, ...]]:
+    """Key, default, range and meaning of every setting; defaults that the configuration files give come first."""
     from dataclasses import MISSING
     from typing import Literal, get_args, get_origin
 
@@ -66,9 +71,12 @@ def key_rows(kind: type[Settings]) -> Sequence[tuple[str, ...]]:
     for name, field in keys(kind).items():
         default = field.default if field.default is not MISSING else {}
         owner: Any = kind
+        given: Any = composed or {}
         *path, last = name.split(".")
         for step in path:
-            owner = hints(owner)[step]
+            owner, given = hints(owner)[step], given.get(step) or {}
+        if last in given and name != "strategy":  # of which the list above tells
+            default = given[last]
         hint = hints(owner)[last]
         listed = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
         limits = allowed(field.metadata.get("bounds", {})) or "|".join(map(str, listed))
@@ -88,14 +96,14 @@ def strategies() -> str:
             parts.append(f"  {name}: {error}")
             continue
         parts.append(f"  {name}: {(cls.__doc__ or '').strip().splitlines()[0] if cls.__doc__ else cls.__qualname__}")
-        parts.append("\n".join("  " + line for line in rows(param_rows(cls)).splitlines()))
+        parts.append("\n".join("  " + line for line in rows(param_rows(cls, preset("strategy", name))).splitlines()))
     return "\n".join(part for part in parts if part.strip())
 
 
-def param_rows(cls: type[Strategy]) -> Sequence[tuple[str, ...]]:
-    """Name, default, range and meaning of every parameter."""
-    return [(name, value(p.default), " and ".join(f"{BOUNDS[w][0]} {b}" for w, b in p.bounds.items()), p.doc)
-            for name, p in cls.params.items()]  # fmt: skip
+def param_rows(cls: type[Strategy], given: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
+    """Name, default, range and meaning of every parameter; `given` are those of conf/strategy."""
+    return [(key, value(given.get(key, p.default)), " and ".join(f"{BOUNDS[w][0]} {b}" for w, b in p.bounds.items()),
+             p.doc) for key, p in cls.params.items()]  # fmt: skip
 
 
 def datasets() -> list[str]:

@@ -65,7 +65,8 @@ class Import(Settings):
     columns: dict[str, Any] = setting({}, "our name -> theirs, for ts, open, high, low, close, volume, instrument, …")
     header: tuple[str, ...] | None = setting(None, "names of the columns of files that have none")
     skip_rows: int = setting(0, "rows before the header", ge=0)
-    separator: str = setting(",", "between the cells of CSV")
+    separator: str | None = setting(None, "between the cells of CSV (null: found in its first line)")
+    decimal: Literal[".", ","] = setting(".", "of numbers in CSV")
     price_scale: float = setting(1.0, "factor on all prices", gt=0)
     timezone: str = setting("UTC", "of times that carry none")
     label: Literal["start", "end"] | None = setting(None, "whether times start or end their bars")
@@ -77,7 +78,9 @@ class Import(Settings):
     dividend_base: Literal["previous", "ex"] = setting("previous", "close that a dividend's factor refers to")
     on_error: Literal["refuse", "quarantine", "keep"] = setting("refuse", "what becomes of rows that break a rule")
     sort: bool = setting(False, "sort rows by time first")
-    max_gap: str | None = setting(None, "longest pause inside a session that is no problem, such as 5m")
+    max_gap: str | None = setting(
+        None, "longest pause inside a session that is no problem, such as 5m (null: a warning; off)"
+    )
     overwrite: bool = setting(False, "replace a dataset of that name")
     vendor: str | None = setting(None, "of quotes, trades and depth: generic, binance, binance_ws, databento, "
                                        "dukascopy, journal, lean, lobster, tardis (null: bars)")  # fmt: skip

@@ -190,7 +190,8 @@ class Image:
         self.digest, self.manifest = digest, manifest
         _initialise()
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        # All sections in one block: apart by 2 GB, as a process with large buffers may place them, LLVM would abort.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         self.addresses = {

@@ -129,6 +129,32 @@ def gaps(ts: Times, calendar: str, step_ns: int, max_gap_ns: int | None) -> list
     return sorted(found)
 
 
+def holes(ts: Times, calendar: str, step_ns: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """Pauses inside sessions that chance does not explain: the bars that may be missing in a row, and (bars missing,
+    from, to) of each longer pause, in ns UTC.
+
+    Where minutes without a trade have no bar, short pauses are the rule. If each bar is absent with the probability p
+    seen here, `log(1000 n) / log(1 / p)` in a row are absent once in a thousand such series (P. Erdos, A. Renyi, On a
+    new law of large numbers, 1970). A pause that a third of the sessions have at the same time is the market's own.
+    """
+    if len(ts) < 100 or not 0 < step_ns <= DAY_NS // 8:
+        return 0, []
+    known = span_of(ts, calendar)
+    closes = known.closes + 1 if calendar == "24/7" else known.closes
+    at = np.minimum(np.searchsorted(closes, ts, side="left"), len(closes) - 1)
+    inside = ts > known.opens[at]
+    first, last = ts[:-1], ts[1:]
+    same = (at[1:] == at[:-1]) & inside[:-1]
+    missing = np.where(same, (last - first) // step_ns - 1, 0)
+    share = missing.sum() / (missing.sum() + len(ts))
+    most = 1 + int(np.log(1000 * len(ts)) / np.log(1 / share)) if share > 0 else 1
+    long = np.flatnonzero(missing > most)
+    since, which = np.unique(first[long] - known.opens[at[long]], return_inverse=True)
+    days = len(np.unique(at[inside]))
+    own = (np.bincount(which, minlength=len(since)) * 3 > days)[which] if days > 2 else np.zeros(len(long), bool)
+    return most, [(int(missing[i]), int(first[i]), int(last[i])) for i in long[~own]]
+
+
 def gap_cure(ts: Times, calendar: str) -> str:
     """What to do about the gaps between these times: most often it is the calendar that is wrong, not the bars."""
     if calendar == "24/7":

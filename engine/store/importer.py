@@ -38,7 +38,8 @@ def duration(value: str | int | None, what: str) -> int | None:
 
 def import_bars(sources: Any, name: str, root: str | Path | None = None, *,
                 columns: Mapping[str, str | Sequence[str]] | None = None, header: Sequence[str] | None = None,
-                skip_rows: int = 0, separator: str = ",", reader: "Callable[[Path], pl.DataFrame] | None" = None,
+                skip_rows: int = 0, separator: str | None = None, decimal: str = ".",
+                reader: "Callable[[Path], pl.DataFrame] | None" = None,
                 price_scale: float = 1.0, timezone: str = "UTC", label: str | None = None,
                 interval: str | int | None = None, time_format: str | None = None,
                 instruments: Mapping[str, Any] | None = None, actions: Any = None, adjust: str = "apply",
@@ -49,15 +50,16 @@ def import_bars(sources: Any, name: str, root: str | Path | None = None, *,
     `sources`: a file (CSV, .csv.gz, ZIP of CSV, Parquet, Feather), a directory, a polars frame, a list of such, or
     a mapping instrument -> such. Without an instrument column the name of the file is that of the instrument.
     `columns`: our name -> theirs, for ts (a list is joined by a blank), open, high, low, close, volume, instrument,
-    adj_close, split, dividend; names that fit but for case need no mapping. `header`, `skip_rows`, `separator`,
-    `price_scale`: form of the files; `reader`: path -> frame for any other format.
+    adj_close, split, dividend; names that fit but for case need no mapping. `header`, `skip_rows`, `separator`
+    (None: found in the first line), `decimal`, `price_scale`: form of the files; `reader`: path -> frame for others.
     `timezone`: of times that carry none; `label`: whether a time is the start or the end of its bar (dates become
     the session close of the instrument's calendar); `interval`: length of a bar (default: the median step).
     `instruments`: fields of InstrumentInfo for all, or under a name for that one.
     `actions`: rows (instrument, ts, kind, ratio, amount) as a frame or dictionaries; a date as ts is the ex-date.
     `adjust`: "apply" (back-adjust; from splits and dividends, or from adj_close), "events" (raw prices, actions
     as events) or "none". `sort` sorts the rows of each instrument by time first (then a source must fit in memory).
-    `on_error`: "refuse", "quarantine" or "keep". `max_gap`: longest pause inside a session that is no problem.
+    `on_error`: "refuse", "quarantine" or "keep". `max_gap`: longest pause inside a session that is no problem;
+    without it, pauses of intraday bars that chance does not explain are a warning, with "off" nothing is.
 
     Raises ValidationError (file, row, reason), DataError, ConfigError. On any error nothing is left behind.
     """
@@ -70,7 +72,7 @@ def import_bars(sources: Any, name: str, root: str | Path | None = None, *,
     if target.exists() and not overwrite:
         raise DataError(f"{target} already exists; choose another name or pass overwrite=True.")
     calendars.check_zone(timezone)
-    how = reading.Reading(columns or {}, header, skip_rows, separator, price_scale, reader)
+    how = reading.Reading(columns or {}, header, skip_rows, separator, decimal, price_scale, reader)
     listed = reading.flatten(sources)
     settings = {"timezone": timezone, "label": label, "interval": interval, "adjust": adjust, "sort": sort,
                 "dividend_base": dividend_base, "on_error": on_error, "max_gap": max_gap, "price_scale": price_scale,
@@ -78,7 +80,8 @@ def import_bars(sources: Any, name: str, root: str | Path | None = None, *,
     given = read_actions(actions, instruments or {})
     with atomic_dir(target, overwrite) as part:
         job = Job(part, name, timezone, label, duration(interval, "interval"), time_format, adjust, dividend_base,
-                  on_error, instruments or {}, given, duration(max_gap, "max_gap"))  # fmt: skip
+                  on_error, instruments or {}, given, None if max_gap == "off" else duration(max_gap, "max_gap"),
+                  max_gap == "off")  # fmt: skip
         pieces = reading.read(listed, how, job.files)
         with progress(0, f"import {name}") as bar:
             for frame in _sorted(pieces, time_format, job.files) if sort else (piece.frame for piece in pieces):
@@ -116,7 +119,10 @@ def summary(where: Path) -> str:
     problems = manifest.get("problems", {}).get("count", 0)
     if problems:
         lines.append(("Noted", f"{_many(problems, 'problem')}, in dataset.json"))
-    lines += [("Warning", text) for text in manifest.get("warnings", ())]
+    warned = manifest.get("warnings", ())
+    lines += [("Warning", text) for text in warned[:5]]
+    if len(warned) > 5:
+        lines.append(("Warning", f"{len(warned) - 5:,} more, in dataset.json"))
     return "\n".join(f"{word:<8} {text}" for word, text in lines)
 
 

@@ -59,6 +59,7 @@ class Job:
     meta: Mapping[str, Any]
     given: Mapping[str, list[corporate.Action]]
     max_gap_ns: int | None
+    silent: bool = False  # about pauses
     days: bool | None = None
     bar_ns: int = 0
     files: list[str] = field(default_factory=list)
@@ -182,6 +183,25 @@ class Job:
             self.findings.add(self.name, at + 1, line.name, text, cure)
         if not self.days:
             self._outside(line, times)
+            if self.max_gap_ns is None and not self.silent:
+                self._holes(line, times)
+
+    def _holes(self, line: Line, times: "np.ndarray[Any, Any]") -> None:
+        """A word on pauses that chance does not explain: nobody has said how long a pause may be."""
+        most, found = calendars.holes(times, line.info.calendar, self.interval_ns or 0)
+        if found:
+            count, start, end = max(found)
+            first, last = (str(np.datetime64(ns // 10**9, "s")).replace("T", " ") for ns in (start, end))
+            what = (
+                f"a pause of {count:,} bars"
+                if len(found) == 1
+                else f"{len(found):,} pauses, the longest {count:,} bars"
+            )
+            self.warnings.append(
+                f"{line.name}: {what} ({first} to {last} UTC), inside sessions, where chance explains {most} in a row. "
+                "Complete the source, or say how long a pause may be: max_gap=30m makes a longer one a problem, "
+                "max_gap=off is silent"
+            )
 
     def _outside(self, line: Line, times: "np.ndarray[Any, Any]") -> None:
         """Bars outside the sessions: a problem if another time zone explains them, else a warning."""

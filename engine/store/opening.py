@@ -142,7 +142,10 @@ def read_table(path: Path, **options: Any) -> "pl.DataFrame":
         if kind.endswith((".feather", ".arrow", ".ipc")):
             return pl.read_ipc(path)
         if kind.endswith((".csv", ".csv.gz", ".txt", ".txt.gz")):
-            return pl.read_csv(path, try_parse_dates=True, infer_schema_length=10_000, **options)
+            from engine.store.reading import separator_of
+
+            given = {"separator": separator_of(path), **options}
+            return pl.read_csv(path, try_parse_dates=True, infer_schema_length=10_000, **given)
     except pl.exceptions.NoDataError as error:
         raise DataError(f"{path}: the file is empty; a tape needs at least one bar.") from error
     except (pl.exceptions.PolarsError, OSError) as error:

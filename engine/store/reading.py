@@ -4,6 +4,8 @@ Law 1: every row keeps its file and its number in it (from 1), through every lat
 Law 2: prices are read as text and turned into numbers here, so that one bad cell is one bad row, not a lost file.
 """
 
+import gzip
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 PIECE = 1 << 18  # rows
+SEPARATORS, LINE = (",", ";", "\t", "|"), 1 << 16
 OPTIONAL = ("adj_close", "split", "dividend")
 NAMES = ("ts", "instrument", *FIELDS, *OPTIONAL)
 
@@ -24,12 +27,14 @@ NAMES = ("ts", "instrument", *FIELDS, *OPTIONAL)
 @dataclass(frozen=True)
 class Reading:
     """How files are read. `columns`: our name -> theirs (`ts` may be a list, joined by a blank); `header`: names
-    for files that have none, or a wrong one (then with `skip_rows=1`); `reader`: path -> frame, for other formats."""
+    for files that have none, or a wrong one (then with `skip_rows=1`); `separator`: None finds it in the first line;
+    `decimal`: of numbers, a point or a comma; `reader`: path -> frame, for other formats."""
 
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     header: Sequence[str] | None = None
     skip_rows: int = 0
-    separator: str = ","
+    separator: str | None = None
+    decimal: str = "."
     price_scale: float = 1.0
     reader: "Callable[[Path], pl.DataFrame] | None" = None
 
@@ -37,6 +42,12 @@ class Reading:
         unknown = sorted(set(self.columns) - set(NAMES))
         if unknown:
             raise ConfigError(f"columns: unknown name {unknown[0]!r}; map {', '.join(NAMES)}.")
+        if self.separator in ("tab", "\\t"):  # as one types it in a shell
+            object.__setattr__(self, "separator", "\t")
+        if self.separator is not None and len(self.separator.encode()) != 1:
+            raise ConfigError(f"separator={self.separator!r} must be one character, such as ; or tab.")
+        if self.decimal not in (".", ","):
+            raise ConfigError(f"decimal={self.decimal!r} must be a point or a comma.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def _lazy(path: Path, how: Reading) -> "Iterator[pl.DataFrame]":
         elif kind in (".feather", ".arrow", ".ipc"):
             scan = pl.scan_ipc(path)
         else:
-            scan = pl.scan_csv(path, **_csv(how))
+            scan = pl.scan_csv(path, **_csv(how, path))
         yield from (frame for frame in scan.collect_batches(chunk_size=PIECE, maintain_order=True) if frame.height)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise damaged(path, error) from error
@@ -124,7 +135,8 @@ def _zipped(path: Path, how: Reading) -> "Iterator[tuple[str, str, int, Iterator
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                frame = pl.read_csv(archive.read(member), **_csv(how))
+                content = archive.read(member)
+                frame = pl.read_csv(content, **_csv(how, content))
                 name = f"{path.name}:{member.filename}"
                 yield name, path.name.split(".")[0], member.file_size, frame.iter_slices(PIECE)
     except (pl.exceptions.PolarsError, zipfile.BadZipFile, OSError) as error:
@@ -138,9 +150,22 @@ def damaged(path: Path, error: Exception) -> DataError:
                      "Fetch or write it again.")  # fmt: skip
 
 
-def _csv(how: Reading) -> dict[str, Any]:
+def _csv(how: Reading, source: Path | bytes) -> dict[str, Any]:
     return {"has_header": how.header is None, "new_columns": how.header, "skip_rows": how.skip_rows,
-            "separator": how.separator, "infer_schema": False}  # fmt: skip
+            "separator": how.separator or separator_of(source, how.skip_rows), "infer_schema": False}  # fmt: skip
+
+
+def separator_of(source: Path | bytes, skip: int = 0) -> str:
+    """What stands between the cells of CSV, as its first line after `skip` tells: the most frequent of the usual."""
+    opened = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115  closed below
+    with opened as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        lines = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw
+        for _ in range(skip):
+            lines.readline(LINE)
+        first = lines.readline(LINE)
+    return max(SEPARATORS, key=lambda one: first.count(one.encode()))
 
 
 def _numbers(frame: "pl.DataFrame", how: Reading, where: str, single: str, file: int, row: int) -> "pl.DataFrame":
@@ -168,9 +193,19 @@ def _numbers(frame: "pl.DataFrame", how: Reading, where: str, single: str, file:
             ours[name] = theirs.cast(pl.String).fill_null("")
         else:
             text = theirs.str.strip_chars() if theirs.dtype == pl.String else theirs
+            if how.decimal == "," and text.dtype == pl.String:
+                text = text.str.replace(",", ".", literal=True)
             value = text.cast(pl.Float64, strict=False).fill_null(float("nan"))
+            if name == "close" and text.dtype == pl.String and how.decimal == ".":
+                _refuse_commas(text, value, where)
             ours[name] = value * how.price_scale if name in FIELDS[:4] and how.price_scale != 1.0 else value
     return pl.DataFrame(ours)
+
+
+def _refuse_commas(text: "pl.Series", value: "pl.Series", where: str) -> None:
+    """Raise DataError where no price can be read, and each would with a decimal comma."""
+    if text.len() and bool(value.is_nan().all()) and bool(text.str.contains(r"^[+-]?\d+,\d+$").all()):
+        raise DataError(f"{where}: prices such as {text[0]!r} have a decimal comma; give decimal=','.")
 
 
 def _find(frame: "pl.DataFrame", how: Reading, name: str, where: str) -> "pl.Series | None":

@@ -197,3 +197,21 @@ def test_output_below_a_file(tandem: Tandem, place: Path) -> None:
     said = tandem("mode=backtest", "track=false")
     assert said.code == 2 and "outputs" in said.err and "Traceback" not in said.err
     assert "Total return" in said.out  # the figures were there already
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("leverage: [\n", ("default.yaml, line 2", "no YAML", "key: value")),
+        ("\tleverage: 3\n", ("default.yaml, line 1", "no YAML")),
+        ("leverage 3\n", ("'risk.leverage 3'", "Did you mean risk.leverage?")),
+        ("- leverage\n- short\n", ("risk must be a group of settings", "got ['leverage', 'short']")),
+        ("leverage: ${nothing}\n", ("'nothing' not found",)),
+        ("leverage: \udcff\n", ("no text in UTF-8", "write it again")),
+    ],
+)
+def test_a_damaged_file_of_settings(tandem: Tandem, place: Path, content: str, words: tuple[str, ...]) -> None:
+    (place / "conf" / "risk").mkdir(parents=True)
+    (place / "conf" / "risk" / "default.yaml").write_text(content, errors="surrogateescape")
+    said = tandem("mode=backtest", *QUICK)
+    assert said.code == 2 and said.out == "" and not [word for word in words if word not in said.err], said.err

@@ -258,6 +258,27 @@ def test_help_names_everything(tandem: Tandem) -> None:
         assert not [key for key in keys(kind) if key not in tandem(f"mode={mode}", "--help").out]
 
 
+def test_help_shows_what_would_run(tandem: Tandem, place: Path) -> None:
+    """The defaults of the configuration files, the user's own first, not those of the classes behind them."""
+
+    def shown(key: str, words: tuple[str, ...] = ("--help",)) -> list[str]:
+        return re.findall(rf"^ +{re.escape(key)} +(\S+|{{.*?}})(?:  |$)", tandem(*words).out, re.MULTILINE)
+
+    assert shown("held") == ["2"] and shown("fast")[0] == "10" and shown("risk.leverage") == ["1"]
+    for group, name, text in (("strategy", "momentum", "name: momentum\nfast: 7\n"),
+                              ("risk", "default", "leverage: 3\nbreach: {drawdown: halt}\n")):  # fmt: skip
+        (place / "conf" / group).mkdir(parents=True)
+        (place / "conf" / group / f"{name}.yaml").write_text(text)
+    assert shown("fast")[0] == "7" and shown("risk.leverage") == ["3"] and shown("risk.breach") == ["{drawdown: halt}"]
+    for mode in MODES:
+        composed = yaml.safe_load(tandem(f"mode={mode}", *(["strategy=momentum"] if mode == "header" else []),
+                                         "--cfg", "job").out)  # fmt: skip
+        rows = {line.split()[0]: line for line in tandem(f"mode={mode}", "--help").out.splitlines() if line[:2] == "  "}
+        for key, value in composed.items():
+            if isinstance(value, bool | int):
+                assert re.match(rf"  {key} +{str(value).lower()}\b", rows[key]), (mode, key)
+
+
 def test_every_built_in_has_its_file() -> None:
     assert set(BUILT_IN) == set(options("strategy")) - {"custom"}
     for name, cls in BUILT_IN.items():

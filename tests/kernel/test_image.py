@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,44 @@ def test_code_for_other_machines_gives_the_same_bytes() -> None:
     ready = prepare(strategy, data)
     ready.images = [image.Image("portable", {"entries": entries}, code)]
     assert same(host, ready.run()) and len(host.raw["orders"]) > 100
+
+
+FULL = """
+import ctypes, json, sys
+from engine.kernel import image
+
+folder = image.cache_folder("images")
+manifest = json.loads((folder / (sys.argv[1] + ".json")).read_text())
+code = (folder / manifest["object"]).read_bytes()
+first = image.Image("first", manifest, code)  # what is loaded once stays; afterwards only the sections are new
+system = ctypes.CDLL(None)
+system.mmap.restype, system.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3,
+                                                              ctypes.c_long]
+system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+def reserve(size):
+    return system.mmap(None, size, 0, 0x4022, -1, 0)
+
+block, size = reserve(4 << 30), 64 << 20
+while size >= 4096:  # no hole is left above the block
+    at = reserve(size)
+    if at < block:
+        system.munmap(at, size)
+        size //= 2
+text = next(s.size() for s in image.llvm.ObjectFileRef.from_data(code).sections() if s.is_text())
+hole = -(-(text + 16) // 4096) * 4096  # there is room for the code, for its constants only below the block
+system.munmap(block + (4 << 30) - hole, hole)
+print(len(image.Image("second", manifest, code).addresses))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="places memory by hand, with Linux's own calls")
+def test_an_image_loads_into_a_crowded_process(tmp_path: Path) -> None:
+    """Code and its constants stay near each other, however full the memory is; else LLVM ends the process."""
+    digest = build.program(*PROGRAMS[0]).digest
+    text = FULL.replace("sys.argv[1]", repr(digest))
+    done = run(tmp_path, text, TANDEM_CACHE=str(image.cache_folder("images").parent))
+    assert done.returncode == 0 and done.stdout == "1\n", done.stderr[-2000:]
 
 
 def test_the_manifest_says_what_it_is(tmp_path: Path) -> None:

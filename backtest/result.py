@@ -92,8 +92,9 @@ class Result:
     def _with_crosses(self, columns: Any) -> Any:
         """Each cross after as many fills of the venue as the kernel had heard of."""
         rows, n = self.netted, len(columns[0])
+        before = rows["ts"] - 1  # "sent": what bars at the close of a split crossed was crossed before it
         more = (rows["ts"], rows["instrument"], rows["strategy"], rows["qty"], rows["price"], np.zeros(len(rows)),
-                np.full(len(rows), -1), rows["ts"] - 1)  # fmt: skip  of a bar: before a split at its close
+                np.full(len(rows), -1), before)  # fmt: skip
         order = np.argsort(np.concatenate((2 * np.arange(n) + 1, 2 * rows["value"].astype("i8"))), kind="stable")
         return [np.concatenate((old, new.astype(old.dtype)))[order] for old, new in zip(columns, more, strict=True)]
 

@@ -3,6 +3,7 @@
     python -m bench bars-single --json     one case; its last line is one JSON object
     python -m bench long --json            cost per event and memory up to 100,000,000 bars
     python -m bench commands --json        the command line: warm, with an edited strategy, tracked
+    python -m bench replay --json          a journal of 10,000,000 events, driven again; and recovery: a restart
     python -m bench all                    every case; writes bench/RESULTS.md
 
 Ours runs first with an empty cache, then with the images of that run alone: the difference of the two cold
@@ -21,11 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import commands, long, measure, table
+from bench import commands, journal, long, measure, table
 from bench.cases import CASES, Case, Peer
 from bench.peers.__main__ import python, ready
 
-ALONE = {"long": long.run, "commands": commands.run}  # beside nobody
+ALONE = {"long": long.run, "commands": commands.run, "replay": journal.replay,
+         "recovery": journal.recovery}  # beside nobody  # fmt: skip
 
 
 @dataclass

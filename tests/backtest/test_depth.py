@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backtest.check import check_strategy
 from engine.config import VenueModel
@@ -16,7 +18,7 @@ from engine.kernel.signals import Ctx
 from engine.store.instruments import InstrumentInfo
 from engine.store.tape import Tape, blank, frozen
 from strategies.market_making import MarketMaking
-from tests.backtest.test_ticks import FOK, GTD, IOC, MS, POST, START, Trader, buy, q, sell, t
+from tests.backtest.test_ticks import FOK, GTD, IOC, MS, POST, START, Trader, buy, driven, q, sell, t
 from tests.backtest.test_ticks import play as play_ticks
 
 Levels = list[tuple[int, float, float]]
@@ -191,6 +193,93 @@ def test_laws(seed: int, model: VenueModel) -> None:
 def test_tables(table: dict[str, Any]) -> None:
     for what, (items, wishes, reported) in table.items():
         assert play(items, wishes) == reported, what
+
+
+class Ledger:
+    """The book as the tape tells it less what our fills took: whoever takes more than is there, or passes by what is
+    better, is found out. It knows nothing of the venue but its reports."""
+
+    def __init__(self) -> None:
+        self.left: dict[int, dict[float, float]] = {1: {}, -1: {}}
+
+    def tell(self, group: Any) -> None:
+        """A group of depth: absolute volumes."""
+        if group["code"][0] == codes.SNAPSHOT:
+            self.left = {1: {}, -1: {}}
+        for side, price, volume in zip(group["side"], group["price"], group["traded"], strict=True):
+            self.left[int(side)].pop(float(price), None)
+            if volume:
+                self.left[int(side)][float(price)] = float(volume)
+
+    def take(self, side: int, price: float, qty: float) -> None:
+        """A fill of ours at a level's own price: the best one that holds a lot, and no more than it holds."""
+        levels = {p: v for p, v in self.left[-side].items() if v >= 1.0 - 1e-9}
+        best = min(levels) if side > 0 else max(levels)
+        assert price == pytest.approx(best, abs=1e-9) and qty <= levels[best] + 1e-9, (price, qty, levels)
+        self.left[-side][best] -= qty
+
+    def met(self, side: int, limit: float, qty: float) -> None:
+        """A resting order of ours that a group came to: out of the levels at its price or better, the best first."""
+        for price in sorted(self.left[-side], reverse=side < 0):
+            if qty > 0 and (limit - price) * side >= -1e-9 and self.left[-side][price] >= 1.0 - 1e-9:
+                took = min(qty, float(int(self.left[-side][price] + 1e-9)))
+                self.left[-side][price] -= took
+                qty -= took
+        assert qty <= 1e-9, (limit, qty)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_nothing_is_taken_twice_nor_better_than_the_book(seed: int) -> None:
+    """Takers of every kind between groups, makers at groups and trades, against a ledger of the tape alone."""
+    rng = np.random.default_rng(seed)
+    items: list[Any] = []
+    for n in range(60):
+        mid = 10.0 + 0.01 * int(rng.integers(-2, 3))
+        if rng.random() < 0.3 and n:
+            items.append(
+                t(round(mid + 0.01 * int(rng.integers(-3, 4)), 2), int(rng.integers(1, 6)), int(rng.choice([-1, 1])))
+            )
+            continue
+        found = {}
+        for _ in range(int(rng.integers(2, 9))):
+            side = int(rng.choice([B, S]))
+            found[side, round(mid - side * 0.01 * int(rng.integers(1, 7)), 2)] = float(rng.choice([0, 0.5, 1, 2.5, 6]))
+        rows = [(side, price, volume) for (side, price), volume in found.items()]
+        items.append(
+            snapshot(*rows, (B, 9.5, 50.0), (S, 10.5, 50.0)) if n == 0 or rng.random() < 0.3 else levels(*rows)
+        )
+    wishes: dict[int, Any] = {}
+    for n in range(58):
+        verb = buy if rng.random() < 0.5 else sell
+        limit = round(10.0 + 0.01 * int(rng.integers(-6, 7)), 2) if rng.random() < 0.8 else 0.0
+        wishes[n] = verb(float(rng.integers(1, 9)), limit, tif=int(rng.choice([codes.GTC, codes.GTC, IOC, FOK])))
+    events = tape(*items)
+    drive = driven(events, wishes, Reader(), order_ms=0.4)
+    orders, rows, ledger = drive.outputs().orders, events.events, Ledger()
+    asked = {int(o["id"]): o for o in orders[orders["action"] == codes.NEW]}
+    fills = drive.outputs().reports
+    fills = fills[fills["code"] == codes.FILL]
+    moments = sorted({int(x) for x in rows["ts"]} | {int(x) for x in fills["ts"]})
+    for ts in moments:
+        here, ours = rows[rows["ts"] == ts], fills[fills["ts"] == ts]
+        if len(here) and here["kind"][0] == codes.DEPTH:
+            ledger.tell(here)
+        traded = float(here["traded"].sum()) if len(here) and here["kind"][0] == codes.TRADE else 0.0
+        for fill in ours:
+            order, side, qty = asked[int(fill["order_id"])], int(np.sign(fill["qty"])), abs(float(fill["qty"]))
+            limit = float(order["price"])
+            assert limit == 0.0 or (limit - float(fill["price"])) * side >= -1e-9
+            if len(here) == 0 or limit == 0.0:
+                ledger.take(side, float(fill["price"]), qty)
+            elif here["kind"][0] == codes.TRADE:
+                assert float(fill["price"]) == pytest.approx(limit) and (limit - here["price"][0]) * side >= -1e-9
+                traded -= qty
+            else:
+                ledger.met(side, limit, qty)
+        assert traded >= -1e-9
+    filled = {i: int(np.abs(fills["qty"][fills["order_id"] == i]).sum()) for i in asked}
+    assert all(filled[i] <= asked[i]["qty"] for i in asked) and (len(fills) > 0 or not wishes)
 
 
 @pytest.mark.parametrize(("model", "filled"), [("back", 0), ("front", 1), ("power", 0)])

@@ -12,6 +12,7 @@ import pytest
 
 from backtest.audit import audit
 from backtest.check import check_strategy
+from backtest.drive import Drive
 from backtest.run import prepare
 from engine.config import VenueModel
 from engine.errors import ConfigError
@@ -69,17 +70,22 @@ def tape(*rows: tuple[Any, ...], feed: float = 0.0, **info: Any) -> Tape:
     return Tape(frozen(events), (InstrumentInfo("T", **{"tick": 0.01, **info}),), "0" * 16, "ticks")
 
 
-def play(events: Tape, wishes: dict[int, Any], trader: Trader | None = None, **settings: Any) -> list[tuple[Any, ...]]:
-    """What the venue reported: (word, millisecond, lots, price) of fills, (word, millisecond, reason) of the rest."""
+def driven(events: Tape, wishes: dict[int, Any], trader: Trader | None = None, **settings: Any) -> Drive:
+    """A run to the end, audited."""
     WISHES.clear()
     WISHES.update({n: w if isinstance(w, list | tuple) else [w] for n, w in wishes.items()})
     IDS.clear()
     given = {"leverage": 1e9, "self_match": False, **settings}
-    prepared = prepare(trader or Trader(), events, cash=1e6, compiled=False, **given)
-    drive = prepared.drive()
+    drive = prepare(trader or Trader(), events, cash=1e6, compiled=False, **given).drive()
     assert drive.advance() == 0, drive.machine.kernel.halt
+    assert audit(drive, drive.outputs()) == []
+    return drive
+
+
+def play(events: Tape, wishes: dict[int, Any], trader: Trader | None = None, **settings: Any) -> list[tuple[Any, ...]]:
+    """What the venue reported: (word, millisecond, lots, price) of fills, (word, millisecond, reason) of the rest."""
+    drive = driven(events, wishes, trader, **settings)
     outputs = drive.outputs()
-    assert audit(drive, outputs) == []
     found: list[tuple[Any, ...]] = []
     for row in outputs.reports[outputs.reports["code"] != codes.ACK]:
         word, at = codes.NAMES["report"][int(row["code"])], (int(row["ts"]) - START) / MS

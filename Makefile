@@ -2,7 +2,7 @@
 # `make PYTHON=/path/to/python3` chooses the interpreter by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backtest test slow check format protos peers bench ui clean
+.PHONY: help setup backtest live test slow check format protos peers bench ui clean
 
 export PIP_ROOT_USER_ACTION = ignore
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -32,6 +32,9 @@ $(READY): pyproject.toml constraints.txt
 
 backtest: setup  ## momentum on the sample of real daily equities
 	@$(BIN)/tandem mode=backtest strategy=momentum data=equities
+
+live: setup  ## a live session on this machine for a minute: servers, paper venue, engine, its replay
+	@$(BIN)/tandem mode=demo
 
 test: setup  ## the fast suite
 	$(BIN)/pytest -n 2 -m "not slow"

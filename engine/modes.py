@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from engine import modes_engine, modes_live, registry
+from engine import modes_demo, modes_engine, modes_live, registry
 from engine.config import Data, Risk, Settings, Tracking, VenueModel, setting
 from engine.errors import ConfigError, TrackingError
 from engine.kernel.strategy import Strategy
@@ -329,4 +329,5 @@ MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "ui": (Ui, run_ui, "the tracked runs in the browser"),
     **modes_live.MODES,
     **modes_engine.MODES,
+    **modes_demo.MODES,
 }

@@ -77,6 +77,8 @@ class Publisher:
         await connection.call("SET", table_key(self.names.table), json.dumps(self.names.names))
         self.epoch, began, first, begin = time.time_ns(), time.monotonic(), 0, None
         for piece in pieces:
+            if stop and stop.is_set():
+                break  # pieces may be without end
             begin = int(piece["recv"][0]) if begin is None else begin
             due = pace.seconds(piece, first, begin)
             first += len(piece)

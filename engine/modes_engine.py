@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine import registry
-from engine.config import Data, Risk, Settings, config_hash, setting
+from engine.config import Data, Risk, Settings, Tracking, config_hash, setting
 from engine.errors import ConfigError, ImageError
-from engine.live.settings import Execution, Feed, Lease, Nats
+from engine.live.settings import Admin, Execution, Feed, Lease, Nats
 
 Dump = Callable[[], str]
 
@@ -45,14 +45,19 @@ class Live(Settings):
     nats: Nats = setting(Nats, "reports in, signals and refusals out")
     execution: Execution = setting(Execution, "where orders go")
     lease: Lease = setting(Lease, "one engine for each id")
+    admin: Admin = setting(Admin, "metrics, health and commands over HTTP")
+    track: bool = setting(True, "log the session to MLflow when it has ended")
+    tracking: Tracking = setting(Tracking, "where sessions are tracked")
 
 
 def run_live(settings: Live, dump: Dump) -> int:
     """Trade until Ctrl-C."""
     from engine.kernel import build, codes
-    from engine.live import loop
+    from engine.live import loop, track
+    from engine.live.admin import Admin as Server
     from engine.live.engine import Engine
     from engine.live.lease import Lease as HeldLease
+    from engine.live.logs import Logs
     from engine.live.nats_bus import checked
     from engine.live.opening import opened
 
@@ -87,14 +92,28 @@ def run_live(settings: Live, dump: Dump) -> int:
             engine.at_first(codes.TRADING, float(level))
         elif kernel.trading != level:
             print(f"Trading  {codes.NAMES['trading'][kernel.trading]}, as it was set while it ran", flush=True)
+        served = Server(engine, settings.admin, settings.engine, root)
         try:
-            await engine.run(stop, lambda: told(settings, engine))
+            await served.start()
+        except BaseException:
+            await lease.release()
+            raise
+        try:
+            await engine.run(stop, lambda: told(settings, engine, served))
         finally:
+            await served.stop()
             engine.quarantine.close()
             ended(engine)
+            sessions.append(engine)
         return 0
 
-    return loop.run(main)
+    sessions: list[Engine] = []
+    with Logs():
+        try:
+            return loop.run(main)
+        finally:  # after the loop: MLflow takes seconds
+            for one in sessions if settings.track else ():
+                track.log(track.request(one, settings.engine, settings.tracking))
 
 
 def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]) -> Any:
@@ -120,13 +139,14 @@ def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]
     return engine
 
 
-def told(settings: Live, engine: Any) -> None:
+def told(settings: Live, engine: Any, served: Any) -> None:
     """Say what has begun."""
     from engine.kernel import codes
 
     trading = codes.NAMES["trading"][engine.session.machine.kernel.trading]
     print(
         f"Engine   {settings.engine}, {', '.join(map(repr, engine.plan.strategies))}, trading={trading}\n"
+        f"Admin    {served.url}, token in {served.token_file or 'admin.token'}\n"
         f"Orders   {settings.execution.address}, account {settings.execution.account}\n"
         f"Data     {', '.join([*settings.feed.channels, *settings.feed.streams])} at {settings.feed.url}",
         flush=True,

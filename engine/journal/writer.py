@@ -34,6 +34,7 @@ class JournalWriter:
         self.sync_ms, self.segment_bytes = sync_ms, segment_bytes
         self._segment, self._at, self._chain = (at.segment, at.offset, at.chain) if at else (0, 0, 0)
         self._counts = list((at or Place()).counts)
+        self.sync_ns = 0  # how long the last force to the disk took
         self._file, self._sound, self._synced = -1, False, time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,12 +72,13 @@ class JournalWriter:
 
     def sync(self) -> None:
         """Force all that was written to the disk."""
+        began = time.perf_counter_ns()
         try:
             os.fdatasync(self._file)
         except OSError as error:
             self._sound = False  # what the system has kept of it, nobody knows
             raise self._refused(error) from error
-        self._synced = time.monotonic()
+        self._synced, self.sync_ns = time.monotonic(), time.perf_counter_ns() - began
 
     def seal(self) -> None:
         """The session has ended: totals, then nothing more is written."""

@@ -32,6 +32,7 @@ from engine.errors import ConfigError, ImageError, KernelHalted, StrategyError, 
 from engine.kernel import codes
 from engine.live import settings as wires
 from engine.live.observe import Observer, Watched
+from engine.live.summary import Summary
 
 LOG = logging.getLogger("tandem.live")
 LEVELS = {"live": codes.LIVE, "simulation": codes.SIMULATION, "observation": codes.OBSERVATION}
@@ -49,9 +50,6 @@ class Served(Watched, Protocol):
 
     def healthy(self) -> bool:
         """Whether its loop turns and its kernel has not halted."""
-
-    def status(self) -> dict[str, Any]:
-        """What people want to see."""
 
     async def command(self, code: int, *, amount: float = 0.0, strategy: int = -1) -> None:
         """A journalled command, done when this returns."""
@@ -100,12 +98,13 @@ async def words_of(request: web.Request, **kinds: type | tuple[type, ...]) -> di
 
 
 class Admin:
-    """Serves one engine. `port`, `token` and `token_file` are known after `start`."""
+    """Serves the engine `name`; a random token goes into `folder`. `port`, `token`, `token_file`: since `start`."""
 
-    def __init__(self, engine: Served, settings: wires.Admin) -> None:
+    def __init__(self, engine: Served, settings: wires.Admin, name: str, folder: Path) -> None:
         self.engine, self.settings, self.observer = engine, settings, Observer(engine)
         self.port, self.token = settings.port, settings.token or ""
         self.token_file: Path | None = None
+        self.said, self._folder = Summary(engine, name), folder
         self._runner: web.AppRunner | None = None
         self._reloading = False
 
@@ -151,10 +150,7 @@ class Admin:
             self.token_file.unlink(missing_ok=True)
 
     def _make_token(self) -> None:
-        journal = self.engine.session.journal
-        if journal is None:
-            raise ConfigError("admin.token is needed: without a journal there is no place for a random one.")
-        self.token, self.token_file = secrets.token_urlsafe(24), Path(journal.folder) / TOKEN
+        self.token, self.token_file = secrets.token_urlsafe(24), self._folder / TOKEN
         self.token_file.unlink(missing_ok=True)  # one that a killed engine has left may have another mode
         with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(self.token + "\n")
@@ -199,7 +195,7 @@ class Admin:
         return answer({"ready": not why, "why": why}, 503 if why else 200)
 
     async def _status(self, request: web.Request) -> web.Response:
-        return answer(self.engine.status())
+        return answer(self.said())
 
     async def _command(self, request: web.Request, done: str, code: int, **fields: Any) -> web.Response:
         LOG.warning("admin: %s, asked by %s", done, request.remote)
@@ -247,7 +243,7 @@ class Admin:
 
     def _strategy(self, given: dict[str, Any]) -> tuple[int, str]:
         """Number and name of the strategy that a request is about."""
-        names, which = [str(one["name"]) for one in self.engine.status()["strategies"]], given.get("strategy")
+        names, which = [str(one["name"]) for one in self.said()["strategies"]], given.get("strategy")
         found = [n for n, name in enumerate(names) if which in (n, name)]
         if len(found) != 1:
             listed = ", ".join(f"{n} {name}" for n, name in enumerate(names))

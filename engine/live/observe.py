@@ -8,6 +8,7 @@ Law 2: every metric stands in TABLE, in Prometheus' base units; nothing else is 
 import gc
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from engine.kernel import codes
 from engine.live import logs
+from engine.live.stats import EDGES_NS
 
 # name{labels}                    kind       meaning; the names have tandem_ before them
 TABLE = """
@@ -118,6 +120,7 @@ class Watched(Protocol):
     """The parts of an engine that are looked at; see engine/live/engine.py."""
 
     names: Any
+    plan: Any
     session: Any
     feed: Any
     reports: Any
@@ -131,9 +134,6 @@ class Watched(Protocol):
 
     def healthy(self) -> bool:
         """Whether its loop turns and its kernel has not halted."""
-
-    def status(self) -> dict[str, Any]:
-        """What people want to see."""
 
 
 class Pauses:
@@ -189,7 +189,7 @@ class Observer:
                 found[name].append((labels, value))
         for name, label_names, kind, about in self._rows:
             if kind == "histogram":
-                yield latency(f"tandem_{name}", about, self.engine.stats.latency_ns)
+                yield latency(f"tandem_{name}", about, self.engine.stats.latency)
                 continue
             family = KINDS[kind](f"tandem_{name}", about, labels=label_names)
             for labels, value in found[name]:
@@ -230,7 +230,7 @@ class Observer:
         machine, names = self.engine.session.machine, self.engine.names.names
         held, rows = machine.table("positions_at").copy(), machine.table("instruments_at")
         marks, slots = machine.table("markets_at")["mark"].copy(), machine.table("slots_at").copy()
-        strategies = labelled([str(one["name"]) for one in self.engine.status()["strategies"]])
+        strategies = labelled(list(self.engine.plan.names))
         for n in np.flatnonzero((held["fills"] > 0) | (held["qty"] != 0)).tolist():
             strategy, i = divmod(n, len(names))
             p, labels = held[n], (strategies[strategy], names[i])
@@ -246,7 +246,7 @@ class Observer:
     def _wires(self) -> Iterator[Sample]:
         e = self.engine
         for part, known in COUNTS.items():
-            counts = getattr(e, part).counts
+            counts = getattr(getattr(e, part), "counts", Counter())  # reports are None before it listens
             for name, key in known.items():
                 yield name, (), float(counts[key])
         for key, count in e.venue.counts.items():
@@ -256,7 +256,7 @@ class Observer:
             yield f"{name}_connected", (), float(getattr(e, name).connected)
         yield "feed_lag_seconds", (), e.stats.lag_ns / 1e9
         yield "feed_waiting_messages", (), float(e.feed.waiting)
-        yield "reports_behind", (), float(e.reports.behind)
+        yield "reports_behind", (), float(e.reports is not None and e.reports.behind)
         yield "venue_fenced", (), float(e.venue.fenced)
         yield "venue_in_doubt_orders", (), float(e.venue.in_doubt)
         yield "venue_waiting_orders", (), float(e.venue.waiting)
@@ -265,7 +265,7 @@ class Observer:
         if e.session.journal is not None:
             yield "journal_events_total", (), float(e.session.journal.place.events)
             yield "journal_orders_total", (), float(e.session.journal.place.orders)
-        yield "journal_sync_seconds", (), e.stats.sync_ns / 1e9
+            yield "journal_sync_seconds", (), e.session.journal.sync_ns / 1e9
 
     def _python(self) -> Iterator[Sample]:
         yield "gc_pause_seconds_total", (), self.pauses.total
@@ -291,6 +291,6 @@ def labelled(names: list[str]) -> list[str]:
 def latency(name: str, about: str, histogram: Any) -> HistogramMetricFamily:
     """A histogram of counts by bucket (upper edges in ns, the last bucket without one) in seconds."""
     counts = np.cumsum(histogram.counts).tolist()
-    edges = [f"{edge / 1e9:g}" for edge in np.asarray(histogram.edges).tolist()]
+    edges = [f"{edge / 1e9:g}" for edge in EDGES_NS.tolist()]
     buckets = list(zip(edges, map(float, counts), strict=False))
-    return HistogramMetricFamily(name, about, [*buckets, ("+Inf", float(counts[-1]))], histogram.sum / 1e9)
+    return HistogramMetricFamily(name, about, [*buckets, ("+Inf", float(counts[-1]))], histogram.total_ns / 1e9)

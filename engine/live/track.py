@@ -13,21 +13,9 @@ from engine import tracking
 from engine.config import Tracking
 from engine.errors import TrackingError
 from engine.kernel import codes
+from engine.live.summary import Summary
 
 LOG = logging.getLogger("tandem.live")
-
-
-def quantile(histogram: Any, part: float) -> float:
-    """Upper edge, ns, of the bucket in which that part of a histogram's values ends; nan without values.
-
-    A value beyond the last edge is told as that edge.
-    """
-    counts, edges = np.asarray(histogram.counts), np.asarray(histogram.edges)
-    total = int(counts.sum())
-    if not total:
-        return float("nan")
-    bucket = int(np.searchsorted(np.cumsum(counts), part * total))
-    return float(edges[min(bucket, len(edges) - 1)])
 
 
 def request(engine: Any, name: str, settings: Tracking) -> dict[str, Any]:
@@ -40,7 +28,7 @@ def request(engine: Any, name: str, settings: Tracking) -> dict[str, Any]:
     ts, equity = np.array([int(t) for t, _ in stats.curve], np.int64), curve[:, 1]
     start, end = float(k.start_equity), float(k.cash + k.value)
     fall = equity / np.maximum(np.maximum.accumulate(equity), start) - 1.0 if len(equity) else np.zeros(1)
-    strategies = engine.status()["strategies"]
+    strategies = Summary(engine, name)()["strategies"]
     many = len(strategies) > 1
     params: dict[str, Any] = {"strategy": ", ".join(str(one["name"]) for one in strategies)}
     for n, one in enumerate(strategies):
@@ -53,8 +41,8 @@ def request(engine: Any, name: str, settings: Tracking) -> dict[str, Any]:
         "fees": float(k.fees), "realised": float(k.realised), "events": float(stats.events),
         "orders": float(stats.orders), "fills": float(stats.fills), "refused": float(stats.refusals.sum()),
         "gaps": float(engine.feed.counts["gaps"]), "missed_events": float(engine.feed.counts["missed"]),
-        "latency_p50_us": quantile(stats.latency_ns, 0.5) / 1e3,
-        "latency_p99_us": quantile(stats.latency_ns, 0.99) / 1e3, **refusals,
+        "latency_p50_us": stats.latency.quantile(0.5) / 1e3,
+        "latency_p99_us": stats.latency.quantile(0.99) / 1e3, **refusals,
     }  # fmt: skip
     journal, header = session.journal, session.journal.header if session.journal else {}
     tags = {"kind": "live", "engine": name, "session": str(k.session), "kernel": str(header.get("kernel", ""))[:12],

@@ -1,6 +1,6 @@
 """An engine without wires, for what looks at engines: a real kernel, and everything else as plain values."""
 
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +12,8 @@ from engine.kernel import codes
 from engine.kernel.machine import LIMITS_OFF, Machine, Placed
 from engine.kernel.positions import apply_fill, apply_mark
 from engine.kernel.records import Instrument, markets
+from engine.live.stats import Stats
 from strategies.momentum import Momentum
-
-EDGES = np.array([1_000, 10_000, 100_000, 1_000_000], np.int64)
 
 
 class FakeEngine:
@@ -28,8 +27,10 @@ class FakeEngine:
         apply_fill(machine.kernel, 0, 0, 3, 10.0, 0.25)
         apply_mark(machine.kernel, markets(machine.kernel, 0), 5, 12.0)
         folder.mkdir(parents=True, exist_ok=True)
-        journal = SimpleNamespace(folder=folder, place=SimpleNamespace(events=11, orders=4, chain=99), header={})
-        self.session = SimpleNamespace(machine=machine, faults=[], halted=0, journal=journal)
+        journal = SimpleNamespace(
+            folder=folder, place=SimpleNamespace(events=11, orders=4, chain=99), header={}, sync_ns=1_500_000
+        )
+        self.session = SimpleNamespace(machine=machine, faults=[], halted=0, journal=journal, reloads={})
         self.names = SimpleNamespace(names=("A", "B"))
         self.plan = SimpleNamespace(names=("momentum", "momentum"), limits=LIMITS_OFF, cash=1000.0)
         self.feed = SimpleNamespace(counts=Counter(gaps=2, events=10), connected=True, waiting=3)
@@ -39,20 +40,20 @@ class FakeEngine:
         self.lease, self.bus = SimpleNamespace(valid=True, token=42), SimpleNamespace(counts=Counter(), connected=True)
         refusals = np.zeros(codes.REASONS, np.int64)
         refusals[codes.POSITION] = 6
-        latency = SimpleNamespace(counts=np.array([0, 5, 4, 0, 1], np.int64), edges=EDGES, sum=2_300_000, count=10)
-        self.stats = SimpleNamespace(
-            cycles=20,
-            events=11,
-            orders=4,
-            reports=3,
-            fills=1,
-            refusals=refusals,
-            latency_ns=latency,
-            lag_ns=2_000_000,
-            sync_ns=1_500_000,
-            last_refusals=deque(),
-            curve=[(10**18 + n * 10**9, 1000.0 - n % 3) for n in range(9)],
-        )
+        refused = {
+            "ts": 1,
+            "instrument": "B",
+            "qty": 5,
+            "reason": "position",
+            "value": 9.0,
+            "limit": 8.0,
+            "strategy": 0,
+        }
+        self.stats = Stats(cycles=20, events=11, orders=4, reports=3, fills=1, lag_ns=2_000_000, refusals=refusals)
+        self.stats.last_refusals.append(refused)
+        self.stats.curve.extend((10**18 + n * 10**9, 1000.0 - n % 3) for n in range(9))
+        for ns in (9_000,) * 5 + (90_000,) * 4 + (2_000_000_000,):
+            self.stats.latency.add(ns)
         self.why: list[str] = []
         self.well = True
         self.asked: list[tuple[Any, ...]] = []
@@ -78,19 +79,3 @@ class FakeEngine:
             raise StrategyError("Momentum: fast must be below slow; the old one runs on")
         self.asked.append(("reload", strategy, name, params))
         return "f" * 12
-
-    def status(self) -> dict[str, Any]:
-        """As an engine says it."""
-        k = self.session.machine.kernel
-        strategies = [{"name": name, "params": placed.strategy.values, "active": True, "fault": ""}
-                      for name, placed in zip(self.plan.names, self.session.machine.placed, strict=True)]  # fmt: skip
-        return {
-            "time": "2026-01-02T03:04:05Z", "engine": "mine", "trading": "simulation", "killed": False, "halted": "",
-            "readiness": self.why, "equity": k.cash + k.value, "cash": k.cash, "pnl_today": np.float64(5.75),
-            "positions": [{"instrument": "A", "qty": 1.5, "average": 10.0, "mark": 12.0, "pnl": 5.75}],
-            "rates": {"events": 1234.5, "orders": 2.0, "fills": 0.5}, "in_doubt": 1,
-            "refusals": [{"time": "03:04:01", "strategy": "momentum", "instrument": "B", "qty": 5, "reason": "position",
-                          "value": 9.0, "limit": 8.0}],
-            "strategies": strategies, "gaps": 2, "reconnects": 0, "latency": {"p50_us": 10.0, "p99_us": float("nan")},
-            "journal": {"folder": str(self.session.journal.folder), "events": 11, "orders": 4},
-        }  # fmt: skip

@@ -237,7 +237,8 @@ def test_law_9_exactly_once(images: None, redis: Server, nats: Server, tmp_path:
         words = ["mode=live", "trading=live", "cash=1e6", "data=ticks", "strategy.limit=5", f"engine={floor.name}",
                  f"feed.url={redis.url}", f"feed.channels=[md.{floor.name}.*]", f"nats.url={nats.url}",
                  f"execution.address=127.0.0.1:{floor.port}", f"execution.account={floor.name}", "lease.ttl_s=1",
-                 f"journal={tmp_path / 'journals'}", "snapshot_every=300"]  # fmt: skip
+                 f"journal={tmp_path / 'journals'}", "snapshot_every=300", "admin.port=0",
+                 "track=false"]  # fmt: skip
         with process.log.open("wb") as out:
             process.process = subprocess.Popen(
                 [sys.executable, "-c", KILLED, step, str(count), *words], cwd=tmp_path, stdout=out, stderr=out,

@@ -282,6 +282,30 @@ def test_nothing_is_taken_twice_nor_better_than_the_book(seed: int) -> None:
     assert all(filled[i] <= asked[i]["qty"] for i in asked) and (len(fills) > 0 or not wishes)
 
 
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 1 << 30), st.sampled_from([B, S]), st.integers(0, 3))
+def test_nobody_is_filled_before_the_volume_ahead_is_gone(seed: int, side: int, behind: int) -> None:
+    """One order rests at a level; only that level changes and trades. Cancels come from behind: trades, and what the
+    level tells, are all that moves it forward."""
+    rng, price = np.random.default_rng(seed), round(10.00 - side * 0.01 * behind, 2)
+    book = levels(
+        *((side, round(10.00 - side * 0.01 * k, 2), 9.0) for k in range(5)), (-side, 10.00 + side * 0.05, 9.0)
+    )
+    items, ahead, owed, expected = [book], 9.0, 30, []
+    for n in range(1, 25):
+        if rng.random() < 0.5:
+            volume = float(rng.integers(0, 15))
+            items.append(levels((side, price, volume)))
+            ahead = min(ahead, volume)
+        else:
+            volume = int(rng.integers(1, 7))
+            items.append(t(price, volume, -side))
+            got = min(owed, max(0, int(volume - ahead)))
+            ahead, owed = max(0.0, ahead - volume), owed - got
+            expected += [("fill", n, side * got, price)] if got else []
+    assert play(items, {0: (buy if side > 0 else sell)(30, price)}) == expected
+
+
 @pytest.mark.parametrize(("model", "filled"), [("back", 0), ("front", 1), ("power", 0)])
 def test_queue_models(model: str, filled: int) -> None:
     """6 ahead; 3 join behind, then 3 of the 9 are cancelled; 4 trade: only who lost all 3 ahead is next."""

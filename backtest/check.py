@@ -197,7 +197,7 @@ class Subject:
                 known = self.prepared.drive()
                 known.advance(done, whole=True)
             seq = known.machine.kernel.seq
-            later = unseen(self.events, done)
+            later = unseen(self.events, done, known.machine.kernel.ts)
             futures = {"changed": disturbed(self.events, later, rng)}
             if done:
                 futures["cut off"] = self.events[:later]
@@ -284,11 +284,11 @@ def together(first: Outputs, second: Outputs) -> Outputs:
     return Outputs(**{name: joined([rows, getattr(second, name)]) for name, rows in vars(first).items()})
 
 
-def unseen(events: "np.ndarray[Any, Any]", done: int) -> int:
-    """The first event that nobody has seen when the kernel has taken `done`: the venue sees an event at its `ts`."""
+def unseen(events: "np.ndarray[Any, Any]", done: int, now: int) -> int:
+    """The first event that nobody has seen when the kernel has taken `done`, at `now`: the venue sees by `ts`."""
     if done == 0 or not has_ticks(events):
         return done
-    seen = np.flatnonzero(events["ts"][done:] <= events["recv"][done - 1])
+    seen = np.flatnonzero(events["ts"][done:] <= now)
     return done + (int(seen[-1]) + 1 if len(seen) else 0)
 
 

@@ -29,6 +29,7 @@ from engine.store.tape import ROW
 PROGRAM: tuple[str, dict[str, Callable[[int], None]]] = ("venue", {
     "bars_meet": paper.bars_meet, "bars_close": paper.bars_close, "bars_order": paper.bars_order,
     "ticks_meet": paper.ticks_meet, "ticks_order": paper.ticks_order,
+    "ticks_expire": paper.ticks_expire,
 })  # fmt: skip
 ENDS = {codes.REJECT: codes.DONE_REJECTED, codes.CANCELLED: codes.DONE_CANCELLED, codes.EXPIRED: codes.DONE_EXPIRED}
 Instruction = tuple[int, int, int]  # id, action, seq of the event that caused it
@@ -47,15 +48,15 @@ class VenueDesk:
     instruments depth is told.
 
     `instruments` as for the kernel (records of Instrument), `cash` and `leverage` of the account, `orders`: how many it
-    holds at most. Times are ns, quantities lots.
+    holds at most, `sessions`: the hours of each instrument, as SimulatedVenue has them. Times are ns, quantities lots.
     """
 
     def __init__(
         self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, *, leverage: float = 1.0,
         orders: int = 1024, ticks: bool = False, compiled: bool = True, keep: int = 1 << 20,
-        depth: Sequence[int] = (),
+        depth: Sequence[int] = (), sessions: "Sequence[np.ndarray[Any, Any]]" = (),
     ) -> None:  # fmt: skip
-        self.venue = SimulatedVenue(instruments, cash, model, leverage, orders, depth)
+        self.venue = SimulatedVenue(instruments, cash, model, leverage, orders, ticks, depth, sessions)
         self.ticks, self.keep = ticks, keep
         self._run, self._first = entries(compiled), len(instruments)
         self._tape = np.zeros(self._first + 1024, Event.dtype)
@@ -107,6 +108,10 @@ class VenueDesk:
         self._load(events)
         return self._call("bars_close")
 
+    def expire(self) -> Events:
+        """The next order whose time is up ends, at `venue.header.next_expiry`."""
+        return self._call("ticks_expire")
+
     def orders(self, orders: Orders, now: int | None = None) -> Events:
         """Instructions arrive; the reports that they bring about, or brought about when they came before.
 
@@ -124,11 +129,11 @@ class VenueDesk:
                 continue
             if key[2] <= self._forgotten.get(session, (-1, 0))[0]:
                 continue  # a repetition of what is no longer kept
-            if now is not None:
-                order["ts"] = now - (self.venue.header.order_ns if self.ticks else 0)
+            if now is not None and not self.ticks:
+                order["ts"] = now
             after = self.last_exec
             lp = self.loop
-            lp.orders, lp.arrived, lp.orders_n = order.ctypes.data, 0, 1
+            lp.orders, lp.arrived, lp.orders_n, lp.stop = order.ctypes.data, 0, 1, now or 0
             found.append(self._call(entry))
             self._answers[key] = (after, self.last_exec)
             if key[1] == codes.NEW:

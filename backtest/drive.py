@@ -12,7 +12,9 @@ import numpy as np
 
 from backtest import loop, queues
 from backtest import ticks as tick_loop
-from backtest.records import Loop, Venue, VenueBook, VenueMarket, VenueOrder
+from backtest.hours import NEVER
+from backtest.latency import read_latencies, seeded
+from backtest.records import Hours, Latency, Loop, Session, Venue, VenueBook, VenueMarket, VenueOrder
 from backtest.spool import Spool, joined
 from engine.config import VenueModel
 from engine.errors import KernelHalted
@@ -62,47 +64,73 @@ def told_depth(events: "np.ndarray[Any, Any]") -> list[int]:
 class SimulatedVenue:
     """Owns the venue's memory."""
 
-    def __init__(
-        self,
-        instruments: "np.ndarray[Any, Any]",
-        cash: float,
-        model: VenueModel,
-        leverage: float,
-        orders: int,
-        depth: Sequence[int] = (),
-    ) -> None:
-        n = len(instruments)
-        parts = [(Venue, 1), (VenueOrder, orders), (VenueMarket, n), (Instrument, n), (VenueBook, n),
-                 (Book, n if depth else 0), (Half, 2 * len(depth))]  # fmt: skip
-        offsets, at = [], 0
-        for record, count in parts:
-            offsets.append(at)
-            at += -(-record.dtype.itemsize * count // 64) * 64
+    def __init__(self, instruments: "np.ndarray[Any, Any]", cash: float, model: VenueModel, leverage: float,
+                 orders: int, ticks: bool, depth: Sequence[int] = (),
+                 sessions: "Sequence[np.ndarray[Any, Any]]" = (),
+                 latencies: "np.ndarray[Any, Any] | None" = None) -> None:  # fmt: skip
+        """`depth`: the instruments whose depth is told. `sessions`: for each instrument the opens and closes of its
+        calendar, ns UTC, as rows of two, none where the market never closes. `latencies`: the table of the model, which
+        is read if it is not given.
+        """
+        n, kinds = len(instruments), {id(hours): hours for hours in sessions}
+        late = np.zeros(0, Latency.dtype)
+        if ticks and model.latency is not None:
+            late = read_latencies(model.latency) if latencies is None else latencies
+        parts: dict[str, tuple[type[Record], int]] = {
+            "orders_at": (VenueOrder, orders), "markets_at": (VenueMarket, n), "instruments_at": (Instrument, n),
+            "books_at": (VenueBook, n), "hours_at": (Hours, n), "latencies_at": (Latency, len(late)),
+            "sessions_at": (Session, sum(map(len, kinds.values()))), "depth_at": (Book, n if depth else 0),
+            "halves_at": (Half, 2 * len(depth)),
+        }  # fmt: skip
+        where, at = {}, Venue.dtype.itemsize
+        for name, (record, rows) in parts.items():
+            where[name] = at = -(-at // 64) * 64
+            at += record.dtype.itemsize * rows
         self.memory = np.zeros(at, np.uint8)
-        self.header = Venue.at(self.memory.ctypes.data)
-        v = self.header
-        v.orders_at, v.markets_at, v.instruments_at, v.books_at = offsets[1:5]
+        self.header = v = Venue.at(self.memory.ctypes.data)
+        tables: dict[str, Any] = {}
+        for name, (record, rows) in parts.items():
+            setattr(v, name, where[name])
+            tables[name] = self.memory[where[name] :][: record.dtype.itemsize * rows].view(record.dtype)
+        v.queue, v.power, v.next_expiry = QUEUES[model.queue], model.queue_power, NEVER
+        v.slippage_bps, v.participation, v.touch = model.slippage_bps, model.participation, int(model.touch)
+        v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = leverage, cash, n, orders, -(1 << 62)
+        v.first = v.last = -1
+        tables["orders_at"]["next"] = [*range(1, orders), -1]
+        markets: np.ndarray[Any, Any] = tables["markets_at"]
+        self.markets = markets
+        for name in ("head", "tail", "before", "after", "bar", "previous"):
+            markets[name] = -1
+        markets["unit"] = instruments["lot"] * instruments["multiplier"]
+        markets["margin"] = instruments["margin"]
+        tables["instruments_at"][:] = instruments
         if depth:
-            v.depth_at, v.halves_at, v.levels = *offsets[5:], 2 * len(depth) * (levels.NEAR + levels.FAR)
-            sides = self._rows(Half, offsets[6], 2 * len(depth))
-            books.begin_all(self._rows(Book, offsets[5], n), sides, instruments["tick"], depth)
+            v.levels = 2 * len(depth) * (levels.NEAR + levels.FAR)
+            books.begin_all(tables["depth_at"], tables["halves_at"], instruments["tick"], depth)
+        else:
+            v.depth_at = v.halves_at = 0
+        if ticks:
+            tables["instruments_at"]["bar_ns"] = 0
+            self._delay(model, tables["latencies_at"], late)
+        ends = np.cumsum([len(hours) for hours in kinds.values()], dtype=np.int64)
+        for (key, hours), end in zip(kinds.items(), ends.tolist(), strict=True):
+            tables["sessions_at"]["opens"][end - len(hours) : end] = hours[:, 0]
+            tables["sessions_at"]["closes"][end - len(hours) : end] = hours[:, 1]
+            mine = [i for i, other in enumerate(sessions) if id(other) == key]
+            tables["hours_at"]["first"][mine], tables["hours_at"]["count"][mine] = end - len(hours), len(hours)
+
+    def _delay(self, model: VenueModel, table: "np.ndarray[Any, Any]", late: "np.ndarray[Any, Any]") -> None:
+        """Latencies: only quotes and trades have time for them."""
+        v = self.header
         v.order_ns, v.report_ns, v.feed_ns = (
             round(ms * 1e6) for ms in (model.order_ms, model.report_ms, model.feed_ms)
         )
-        v.queue, v.power, v.next_expiry = QUEUES[model.queue], model.queue_power, (1 << 63) - 1
-        v.slippage_bps, v.participation, v.touch = model.slippage_bps, model.participation, int(model.touch)
-        v.leverage, v.cash, v.instruments, v.orders_cap, v.ts = leverage, cash, n, orders, -(1 << 62)
-        self._rows(VenueOrder, offsets[1], orders)["next"] = [*range(1, orders), -1]
-        self.markets = markets = self._rows(VenueMarket, offsets[2], n)
-        for name in ("head", "tail", "before", "after", "bar", "previous"):
-            markets[name] = -1
-        v.first = v.last = -1
-        markets["unit"] = instruments["lot"] * instruments["multiplier"]
-        markets["margin"] = instruments["margin"]
-        self._rows(Instrument, offsets[3], n)[:] = instruments
-
-    def _rows(self, record: type[Record], at: int, count: int) -> "np.ndarray[Any, Any]":
-        return self.memory[at:][: record.dtype.itemsize * count].view(record.dtype)
+        table[:] = late
+        v.latencies, v.jitter, v.sampled = len(late), model.jitter, int(len(late) > 0 or model.jitter > 0.0)
+        if late["feed_ns"].any():
+            v.feed_ns = -1
+        seeded(v.order_draws, 2 * model.seed)
+        seeded(v.report_draws, 2 * model.seed + 1)
 
 
 @dataclass

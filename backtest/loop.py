@@ -40,7 +40,7 @@ def deliver(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, first: int) -> None:
                 lp.orders_n += 1
             else:
                 lp.dropped += 1
-            accept(lp, v, o)
+            accept(lp, v, o, venue_markets(v, o.instrument).last)
         k.orders_out = 0
 
 

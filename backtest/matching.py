@@ -8,6 +8,9 @@ matched together, in three passes, so that a sale at the open pays for a purchas
                                                price went through it (or touched it, by config)
 An order meets a bar that opens after it was sent, or that follows the bar of its instrument it was sent at: with
 instruments of different hours, what has passed of a bar when the order comes is not for it.
+A trailing stop follows the open, meets the bar with the stop that it then has, and follows the far end of the bar
+last: the near end came first, which is the worst for it. If the close lies beyond it by then, it was passed on the way
+from the far end; it trades at the close.
 A stop-limit that triggers inside a bar fills in the same bar only when the path proves it: at the stop when the limit
 is no better than the stop, at the limit when the close lies beyond it.
 Slippage worsens market and stop fills. A fill that would break margin is rejected, unless it reduces.
@@ -16,15 +19,24 @@ Every fill is explainable from the tape: an open, a stop price, or a limit price
 
 import math
 
-from backtest.records import Loop, Venue, VenueMarket, VenueOrder, venue_instruments, venue_markets, venue_orders
-from backtest.venue import hold, link, remove, report, unlink
+from backtest.hours import bar_begin, day_end
+from backtest.records import (
+    Loop,
+    Venue,
+    VenueMarket,
+    VenueOrder,
+    venue_hours,
+    venue_instruments,
+    venue_markets,
+    venue_orders,
+)
+from backtest.stops import at_limit, at_market, follow, reached, stopped
+from backtest.venue import EVENT_BYTES, expire, hold, last_until, link, remove, report, unlink
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import prefetch
 
-DAY_NS = 86_400_000_000_000
 UNLIMITED = 1 << 62
-EVENT_BYTES = 64
 LATER = 2  # of VenueOrder.met: not before the next bar
 FEW = 32  # busy instruments
 AHEAD = 512 * EVENT_BYTES  # between a prefetch into the second cache and its use: a timestamp of many instruments
@@ -96,19 +108,29 @@ def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
     """The first price of the bar meets one order."""
     o = venue_orders(v, row)
     price, alive, resting = bar.open, True, not o.fresh
-    stops = o.type == codes.STOP or o.type == codes.STOP_LIMIT
-    if stops and not o.triggered and (price - o.stop) * o.side >= -SAME * price:
+    if stopped(o):
+        if not reached(o, price, SAME):
+            if o.type == codes.TRAILING:
+                follow(v, o, price)
+            return
         o.triggered = 2 if o.type == codes.STOP_LIMIT else 1  # at the open: it rests through the bar
         resting = False
-    if o.type == codes.MARKET or (o.type == codes.STOP and o.triggered):
+    if at_market(o):
         alive = fill(lp, v, row, ts, price, False)
-    elif (o.type == codes.LIMIT or o.triggered) and (o.price - price) * o.side >= -SAME * price:
+    elif (o.price - price) * o.side >= -SAME * price:
         if o.mask & codes.POST_ONLY and o.fresh:
             report(lp, v, o, codes.REJECT, ts, 0, price, float(codes.POST_ONLY_CROSS))
             remove(v, row)
             return
         alive = fill(lp, v, row, ts, price, resting)
-    if alive and (o.tif == codes.IOC or o.tif == codes.FOK):
+    if alive:
+        end_at_once(lp, v, row, ts)
+
+
+def end_at_once(lp: Loop, v: Venue, row: int, ts: int) -> None:
+    """What is left of an order that was to be filled at once is cancelled."""
+    o = venue_orders(v, row)
+    if o.tif == codes.IOC or o.tif == codes.FOK:
         report(lp, v, o, codes.CANCELLED, ts, 0, 0.0, float(codes.NO_LIQUIDITY))
         remove(v, row)
 
@@ -116,14 +138,23 @@ def at_open(lp: Loop, v: Venue, row: int, bar: Event, ts: int) -> None:
 def stop_inside(lp: Loop, v: Venue, row: int, bar: Event) -> None:
     """A stop meets the range of the bar."""
     o = venue_orders(v, row)
-    most = bar.high if o.side > 0 else bar.low
-    if o.triggered or (most - o.stop) * o.side < -SAME * most:
+    alive, price = True, o.stop
+    if o.triggered:
         return
+    if not reached(o, bar.high if o.side > 0 else bar.low, SAME):
+        if o.type != codes.TRAILING:
+            return
+        follow(v, o, bar.low if o.side > 0 else bar.high)
+        price = bar.close
+        if not reached(o, price, SAME):
+            return
     o.triggered = 1
-    if o.type == codes.STOP or (o.price - o.stop) * o.side >= 0.0:
-        fill(lp, v, row, bar.ts, o.stop, False)
+    if o.type != codes.STOP_LIMIT or (o.price - o.stop) * o.side >= 0.0:
+        alive = fill(lp, v, row, bar.ts, price, False)
     elif (o.price - bar.close) * o.side > SAME * bar.close:
-        fill(lp, v, row, bar.ts, o.price, True)
+        alive = fill(lp, v, row, bar.ts, o.price, True)
+    if alive:
+        end_at_once(lp, v, row, bar.ts)
 
 
 def limit_inside(lp: Loop, v: Venue, row: int, bar: Event) -> None:
@@ -141,11 +172,6 @@ def reduces(v: Venue, o: VenueOrder) -> bool:
     return net * o.side < 0 and o.left <= abs(net)
 
 
-def open_time(v: Venue, bar: Event) -> int:
-    """When the bar opened; never before what the venue has seen."""
-    return max(v.ts, bar.ts - venue_instruments(v, bar.instrument).bar_ns)
-
-
 def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
     """Before matching: the bar's budget, and the orders whose time has run out."""
     m = venue_markets(v, bar.instrument)
@@ -155,11 +181,8 @@ def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
         share = bar.volume * v.participation / i.lot + 1e-9
         if not share >= UNLIMITED:
             m.budget = math.floor(share) if share > 0.0 else 0
-    ts = open_time(v, bar)
-    day = (ts - i.day_offset_ns) // DAY_NS
-    since = bar.ts - i.bar_ns
-    if m.previous >= 0:
-        since = max(since, event_at(lp.tape + m.previous).ts)
+    m.begin = begin = bar_begin(v, bar)
+    since = begin if m.previous < 0 else max(begin, event_at(lp.tape + m.previous).ts)
     row = m.head
     while row >= 0:
         o = venue_orders(v, row)
@@ -167,17 +190,17 @@ def begin_bar(lp: Loop, v: Venue, bar: Event) -> None:
         o.met = LATER if o.ts > since else 0
         if o.met == LATER:
             pass  # sent while this bar was under way: who knows which part of it came afterwards
-        elif (o.tif == codes.GTD and ts >= o.expires) or (o.tif == codes.DAY and day > -o.expires and not o.fresh):
-            report(lp, v, o, codes.EXPIRED, ts, 0, 0.0, 0.0)
+        elif begin >= o.expires:
+            report(lp, v, o, codes.EXPIRED, o.expires, 0, 0.0, 0.0)
             remove(v, row)
-        elif o.tif == codes.DAY and o.fresh:
-            o.expires = -day  # sent after the close of a day, it lives through the next one
+        elif o.tif == codes.DAY and o.fresh and venue_hours(v, bar.instrument).count == 0:
+            last_until(v, o, day_end(v, bar.instrument, begin))  # sent after a close, it lives through the next day
         row = following
 
 
 def match_open(lp: Loop, v: Venue, bar: Event, reducing: bool) -> None:
     """Passes 1 and 2: the open meets the orders of the instrument, in order of arrival."""
-    ts = open_time(v, bar)
+    ts = max(v.ts, venue_markets(v, bar.instrument).begin)  # never before what the venue has seen
     row = venue_markets(v, bar.instrument).head
     while row >= 0:
         o = venue_orders(v, row)
@@ -197,9 +220,9 @@ def match_inside(lp: Loop, v: Venue, bar: Event) -> None:
             following = o.next
             if o.met == LATER:
                 pass
-            elif limits == 1 and (o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered == 2)):
+            elif limits == 1 and at_limit(o) and o.triggered != 1:
                 limit_inside(lp, v, row, bar)
-            elif limits == 0 and (o.type == codes.STOP or o.type == codes.STOP_LIMIT):
+            elif limits == 0 and o.type >= codes.STOP:
                 stop_inside(lp, v, row, bar)
             row = following
     row = venue_markets(v, bar.instrument).head
@@ -280,6 +303,8 @@ def look_for_bars(lp: Loop, v: Venue, begin: int, ts: int) -> None:
 
 def match_slice(lp: Loop, v: Venue, begin: int, ts: int) -> None:
     """All bars of one timestamp: expiry, then the three passes over the busy instruments."""
+    while ts >= v.next_expiry:
+        expire(lp, v, v.next_expiry)
     if not find_bars(lp, v, begin, ts):
         look_for_bars(lp, v, begin, ts)
     for stage in range(4):

@@ -5,11 +5,12 @@ sent before that bar began. New events stand behind these rows, from `index` to 
 from `arrived` to `orders_n`. Reports are appended; with no room left for more, `status` is DRAIN.
 """
 
+from backtest.latency import order_arrival
 from backtest.matching import match_slice, split
 from backtest.quotes import arrive
 from backtest.records import Loop, Venue, loop_at, venue_at, venue_markets
 from backtest.ticks import venue_event
-from backtest.venue import EVENT_BYTES, absorb_action, accept, mark
+from backtest.venue import EVENT_BYTES, absorb_action, accept, expire, mark
 from engine.kernel import codes
 from engine.kernel.events import event_at
 from engine.kernel.records import copy_line, order_at
@@ -67,7 +68,8 @@ def bars_order(address: int) -> None:
         if not room(lp, v):
             lp.status = codes.DRAIN
             return
-        accept(lp, v, order_at(lp.orders + lp.arrived * EVENT_BYTES))
+        o = order_at(lp.orders + lp.arrived * EVENT_BYTES)
+        accept(lp, v, o, venue_markets(v, o.instrument).last)
         lp.arrived += 1
 
 
@@ -81,12 +83,27 @@ def ticks_meet(address: int) -> None:
         return
     before = lp.reports_n
     while lp.index < lp.length and lp.reports_n == before:
-        venue_event(lp, v, event_at(lp.tape + lp.index * EVENT_BYTES))
-        lp.index += 1
+        ev = event_at(lp.tape + lp.index * EVENT_BYTES)
+        if ev.ts > v.next_expiry:
+            expire(lp, v, v.next_expiry)
+        else:
+            venue_event(lp, v, ev)
+            lp.index += 1
+
+
+def ticks_expire(address: int) -> None:
+    """The next order whose time is up ends."""
+    lp = loop_at(address)
+    v = venue_at(lp.venue)
+    lp.status = 0
+    if not room(lp, v):
+        lp.status = codes.DRAIN
+    else:
+        expire(lp, v, v.next_expiry)
 
 
 def ticks_order(address: int) -> None:
-    """Instructions arrive, each as long after it was sent as the way to the venue takes."""
+    """Instructions arrive at `stop`, or, when that is 0, each as long after it was sent as its way takes."""
     lp = loop_at(address)
     v = venue_at(lp.venue)
     lp.status = 0
@@ -95,5 +112,8 @@ def ticks_order(address: int) -> None:
             lp.status = codes.DRAIN
             return
         o = order_at(lp.orders + lp.arrived * EVENT_BYTES)
-        arrive(lp, v, o, o.ts + v.order_ns)
+        ts = lp.stop if lp.stop != 0 else order_arrival(v, o.ts)
+        while v.next_expiry <= ts:
+            expire(lp, v, v.next_expiry)
+        arrive(lp, v, o, ts)
         lp.arrived += 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from backtest.desk import VenueDesk
 from backtest.drive import Outputs, has_ticks
+from backtest.latency import feed_arrival, order_arrival
 from backtest.loop import LATEST, ROUNDS
 from engine.journal import JournalWriter
 from engine.kernel import codes
@@ -33,7 +34,8 @@ class Parity:
         self.session = Session(prepared.machine(), journal, compiled=prepared.compiled)
         self.desk = VenueDesk(prepared.rows, prepared.cash, prepared.venue, leverage=prepared.risk.leverage,
                               orders=prepared.sizes.orders, ticks=self.ticks, compiled=prepared.compiled,
-                              depth=prepared.depth)  # fmt: skip
+                              depth=prepared.depth, sessions=prepared.sessions)  # fmt: skip
+        self.arrives: int | None = None  # when the first of the waiting orders reaches the venue
         self.waiting: list[Rows] = []  # orders that have left the kernel and not reached the venue
         self.told: list[Rows] = []  # reports that have left the venue and not reached the kernel
         self.written: dict[str, list[Rows]] = {"orders": [], "reports": [], "refusals": []}
@@ -95,10 +97,9 @@ class Parity:
 
     def run_ticks(self) -> None:
         """Quotes and trades, each side with its own clock; see `ticks.run_ticks`."""
-        feed = int(self.desk.venue.header.feed_ns)
-        for part in np.split(self.events, np.flatnonzero(np.diff(self.events["recv"])) + 1):
-            moment = part.view(OPAQUE).copy().view(Event.dtype)
-            moment["recv"] += feed
+        feed = self.events.view(OPAQUE).copy().view(Event.dtype)
+        feed["recv"] = [feed_arrival(self.desk.venue.header, recv) for recv in feed["recv"].tolist()]
+        for moment in np.split(feed, np.flatnonzero(np.diff(feed["recv"])) + 1):
             self.catch_up(int(moment["recv"][0]))
             self.step(moment, closing=True)
             if self.session.halted:
@@ -108,20 +109,28 @@ class Parity:
 
     def catch_up(self, now: int, last: int | None = None) -> None:
         """All that happens up to `now` but for the kernel's own market events; see `ticks.catch_up`."""
-        way, sent = int(self.desk.venue.header.order_ns), 0
+        v, sent = self.desk.venue.header, 0
         while True:
-            arrives = last is None or sent < last
-            arrival = int(self.waiting[0]["ts"][0]) + way if self.waiting and arrives else LATEST
+            arrival = LATEST
+            if self.waiting and (last is None or sent < last):
+                if self.arrives is None:
+                    self.arrives = order_arrival(v, int(self.waiting[0]["ts"][0]))
+                arrival = self.arrives
             due = min(arrival, int(self.told[0]["recv"][0]) if self.told else LATEST)
+            if last is None:
+                due = min(due, v.next_expiry)
             reports = self.follow(min(now, due))
             if len(reports):
                 continue
             if due > now:
                 return
-            if self.told and int(self.told[0]["recv"][0]) < arrival:
+            if last is None and v.next_expiry <= due:
+                self.tell(self.desk.expire())
+            elif self.told and int(self.told[0]["recv"][0]) < arrival:
                 self.step(self.told.pop(0))
             else:
-                self.tell(self.desk.orders(self.waiting.pop(0)))
+                self.tell(self.desk.orders(self.waiting.pop(0), arrival))
+                self.arrives = None
                 sent += 1
 
     def follow(self, until: int) -> Rows:

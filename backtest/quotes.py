@@ -10,6 +10,7 @@ No two of our orders take the same liquidity: the better price is served first, 
 """
 
 from backtest.depth import consume, deeper, enough, lots_of, outdated, touch
+from backtest.hours import day_end
 from backtest.matching import fill
 from backtest.queues import SAME, has_book, join_queue, requeue
 from backtest.records import (
@@ -22,14 +23,13 @@ from backtest.records import (
     venue_markets,
     venue_orders,
 )
-from backtest.venue import DAY_NS, accept, mark, reject_new, remove, report
+from backtest.stops import at_limit, at_market, follow, reached, stopped
+from backtest.venue import MS, accept, last_until, mark, reject_new, remove, report
 from backtest.venue import find as find_row
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.primitives import cold, hot
 from engine.kernel.records import Order
-
-NEVER = (1 << 63) - 1
 
 
 def reaches(b: VenueBook, side: int, price: float) -> bool:
@@ -72,16 +72,7 @@ def take(lp: Loop, v: Venue, row: int, ts: int) -> None:
 
 def takes(b: VenueBook, o: VenueOrder) -> bool:
     """Whether the order acts as a taker now."""
-    if o.type == codes.MARKET or (o.type == codes.STOP and o.triggered):
-        return True
-    if o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered):
-        return reaches(b, o.side, o.price)
-    return False
-
-
-def stopped(o: VenueOrder) -> bool:
-    """Whether it is a stop that waits for its price."""
-    return (o.type == codes.STOP or o.type == codes.STOP_LIMIT) and not o.triggered
+    return at_market(o) or (at_limit(o) and reaches(b, o.side, o.price))
 
 
 def crosses_own(v: Venue, order: Order) -> bool:
@@ -103,7 +94,12 @@ def arrive(lp: Loop, v: Venue, order: Order, ts: int) -> None:
     """An instruction reaches the venue at `ts`."""
     v.ts = max(v.ts, ts)
     b = venue_books(v, order.instrument)
-    if order.action != codes.CANCEL:
+    late = order.life_ms > 0 and ts > order.ts + order.life_ms * MS
+    if order.action == codes.CANCEL:
+        if late:
+            reject_new(lp, v, order, codes.EXPIRED_SIGNAL)
+            return
+    else:
         crossing = order.type == codes.LIMIT and reaches(b, order.side, order.price)
         if order.mask & codes.POST_ONLY and crossing:
             reject_new(lp, v, order, codes.POST_ONLY_CROSS)
@@ -115,21 +111,26 @@ def arrive(lp: Loop, v: Venue, order: Order, ts: int) -> None:
     if row >= 0:  # fewer lots at the same price keep their place in the queue
         o = venue_orders(v, row)
         kept = order.action == codes.REPLACE and abs(o.price - order.price) <= SAME * o.price and order.qty <= o.qty
-    accept(lp, v, order)
+    accept(lp, v, order, touch(b, order.side))
     row = find_row(v, order.instrument, order.id)
-    if row < 0 or kept:
+    if row < 0:
         return
     o = venue_orders(v, row)
-    if order.action == codes.NEW and (o.tif == codes.DAY or o.tif == codes.GTD):
-        if o.tif == codes.DAY:
-            offset = venue_instruments(v, order.instrument).day_offset_ns
-            o.expires = ((ts - offset) // DAY_NS + 1) * DAY_NS + offset
-        v.next_expiry = min(v.next_expiry, o.expires)
+    if late:
+        report(lp, v, o, codes.EXPIRED, v.ts, 0, 0.0, 0.0)
+        remove(v, row)
+        return
+    if kept:
+        return
+    if order.action == codes.NEW and o.tif == codes.DAY:
+        last_until(v, o, day_end(v, order.instrument, ts))
+    if stopped(o) and reached(o, touch(b, o.side), SAME):
+        o.triggered = 1
     at_once = o.tif == codes.IOC or o.tif == codes.FOK
     if takes(b, o) or (at_once and not stopped(o)):
         take(lp, v, row, v.ts)
         row = find_row(v, order.instrument, order.id)
-    if row >= 0 and o.type == codes.LIMIT:
+    if row >= 0 and at_limit(o):
         join_queue(v, o)
 
 
@@ -139,8 +140,7 @@ def best_row(v: Venue, instrument: int, side: int, worst: float) -> int:
     row = venue_markets(v, instrument).head
     while row >= 0:
         o = venue_orders(v, row)
-        rests = o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered)
-        meets = o.side == side and o.met == 0 and rests and (o.price - worst) * side >= -SAME * worst
+        meets = o.side == side and o.met == 0 and at_limit(o) and (o.price - worst) * side >= -SAME * worst
         if meets and (found < 0 or (o.price - price) * side > SAME * price):
             found, price = row, o.price
         row = o.next
@@ -194,27 +194,6 @@ def quote_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
             forget_met(v, i)  # more is shown behind
 
 
-@cold
-def expire(lp: Loop, v: Venue, ts: int) -> None:
-    """End the orders whose time has come, and note when the next one's will."""
-    v.next_expiry = NEVER
-    i = v.first
-    while i >= 0:
-        m = venue_markets(v, i)
-        following, row = m.after, m.head
-        while row >= 0:
-            o = venue_orders(v, row)
-            after = o.next
-            if o.tif == codes.DAY or o.tif == codes.GTD:
-                if ts >= o.expires:
-                    report(lp, v, o, codes.EXPIRED, ts, 0, 0.0, 0.0)
-                    remove(v, row)
-                else:
-                    v.next_expiry = min(v.next_expiry, o.expires)
-            row = after
-        i = following
-
-
 def trigger(lp: Loop, v: Venue, ev: Event, low: float, high: float) -> None:
     """Stops whose price has come, and takers that still wait for liquidity, meet the book. `low`, `high`: prices."""
     b = venue_books(v, ev.instrument)
@@ -222,11 +201,14 @@ def trigger(lp: Loop, v: Venue, ev: Event, low: float, high: float) -> None:
     while row >= 0:
         o = venue_orders(v, row)
         following = o.next
-        if stopped(o) and ((o.side > 0 and high >= o.stop) or (o.side < 0 and 0.0 < low <= o.stop)):
-            o.triggered = 1
-            if o.type == codes.STOP_LIMIT and not reaches(b, o.side, o.price):
-                join_queue(v, o)
-        if o.type == codes.MARKET or (o.type != codes.LIMIT and o.triggered and takes(b, o)):
+        if stopped(o):
+            if reached(o, high if o.side > 0 else low, SAME):
+                o.triggered = 1
+                if o.type == codes.STOP_LIMIT and not reaches(b, o.side, o.price):
+                    join_queue(v, o)
+            elif o.type == codes.TRAILING:
+                follow(v, o, touch(b, o.side))
+        if o.type != codes.LIMIT and takes(b, o):
             take(lp, v, row, ev.ts)
         row = following
 
@@ -238,7 +220,7 @@ def meet_quote(lp: Loop, v: Venue, ev: Event) -> None:
     row = venue_markets(v, ev.instrument).head
     while row >= 0:
         o = venue_orders(v, row)
-        if o.type == codes.LIMIT or (o.type == codes.STOP_LIMIT and o.triggered):
+        if at_limit(o):
             requeue(v, ev, o)
         row = o.next
     show(b, ev)
@@ -269,8 +251,6 @@ def show(b: VenueBook, ev: Event) -> None:
 @hot
 def market_event(lp: Loop, v: Venue, ev: Event) -> None:
     """The venue's own view of a quote or a trade, and our orders with it."""
-    if ev.ts >= v.next_expiry:
-        expire(lp, v, ev.ts)
     v.ts = max(v.ts, ev.ts)
     i = ev.instrument
     if i >= v.instruments:

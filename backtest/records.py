@@ -15,11 +15,11 @@ class VenueOrder(Record):
 
     id: I8
     ts: I8
-    expires: I8  # ns; 0 = never
+    expires: I8  # ns
     qty: I8
     left: I8
     next: I8
-    price: F8
+    price: F8  # of a trailing stop its distance
     stop: F8
     ahead: F8  # volume before it in the queue at its price, units
     shown: F8  # volume of its level as it was last told, 0 = unknown
@@ -55,7 +55,8 @@ class VenueMarket(Record):
     previous: I8  # place of the bar before, when an order meets the latest
     unit: F8
     margin: F8
-    spare: Array[int, 5]  # a row is two cache lines, the first has what every bar needs
+    begin: I8  # when the bar at hand began
+    spare: Array[int, 4]  # a row is two cache lines, the first has what every bar needs
 
 
 class VenueBook(Record):
@@ -65,6 +66,37 @@ class VenueBook(Record):
     ask: F8
     bid_volume: F8
     ask_volume: F8
+
+
+class Session(Record):
+    """One session of a calendar, ns UTC."""
+
+    opens: I8
+    closes: I8
+
+
+class Hours(Record):
+    """Where the sessions of one instrument are in the table, in order of time; none = its days have 24 hours."""
+
+    first: I8
+    count: I8
+
+
+class Latency(Record):
+    """Latencies measured at a time; `feed_floor` is when the last market event before it has arrived."""
+
+    time: I8
+    order_ns: I8
+    report_ns: I8
+    feed_ns: I8
+    feed_floor: I8
+
+
+class Draws(Record):
+    """The state of a generator of random numbers."""
+
+    first: I8
+    second: I8
 
 
 class Venue(Record):
@@ -94,7 +126,16 @@ class Venue(Record):
     last: I8
     order_ns: I8  # from the kernel to the venue
     report_ns: I8  # and back
-    feed_ns: I8  # added to the arrival of market events
+    feed_ns: I8  # added to the arrival of market events; -1 = by the table
+    sampled: I8  # 1 = latencies of orders and reports are no constants
+    jitter: F8
+    order_due: I8  # when the next order arrives, if it is `order_known`
+    order_known: I8
+    order_last: I8  # when the latest order and the latest report arrive
+    report_last: I8
+    order_draws: Draws
+    report_draws: Draws
+    latencies: I8  # rows of the table, 0 = none
     queue: I8  # how cancels ahead of us are shared: 0 none, 1 all, 2 by power
     power: F8
     next_expiry: I8
@@ -105,6 +146,9 @@ class Venue(Record):
     depth_at: I8  # whole books, less what our own orders took; 0: the tape tells no depth
     halves_at: I8
     levels: I8  # that all of them hold at most
+    hours_at: I8
+    sessions_at: I8
+    latencies_at: I8
 
 
 class Loop(Record):
@@ -158,3 +202,6 @@ venue_instruments = Table(Venue, "instruments_at", Instrument)
 venue_books = Table(Venue, "books_at", VenueBook)
 venue_depth = Table(Venue, "depth_at", Book)
 venue_halves = Table(Venue, "halves_at", Half)
+venue_hours = Table(Venue, "hours_at", Hours)
+venue_sessions = Table(Venue, "sessions_at", Session)
+venue_latencies = Table(Venue, "latencies_at", Latency)

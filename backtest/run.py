@@ -26,6 +26,7 @@ from backtest.drive import (
     told_depth,
     uncompiled,
 )
+from backtest.latency import read_latencies
 from backtest.result import Result
 from engine.config import Risk, VenueModel, config_hash
 from engine.errors import ConfigError, StrategyFault
@@ -37,6 +38,7 @@ from engine.kernel.strategy import Strategy
 from engine.plan import Plan, instrument_rows, sizes_for
 from engine.session import halt_error
 from engine.store import open_tape
+from engine.store.calendars import hours_of
 from engine.store.files import progress
 from engine.store.tape import fetch
 
@@ -116,6 +118,9 @@ class Prepared:
         self.strategies, self.tape, self.cash, self.risk, self.venue = strategies, tape, cash, risk, venue
         self.compiled, self.on_fault = compiled, on_fault
         self.rows = instrument_rows(tape.instruments, risk, venue.fees())
+        span = int(tape.events["ts"][0]), int(tape.events["ts"][-1])
+        self.sessions, self.rows["day_offset_ns"] = hours_of(tape.instruments, *span)
+        self.latencies = None if venue.latency is None else read_latencies(venue.latency)
         self.sizes = sizes or sizes_for(len(self.rows), len(strategies))
         self.images = [build.handlers(type(s)) if compiled or type(s).library else None for s in strategies]
         ticks = has_ticks(tape.events)
@@ -149,8 +154,9 @@ class Prepared:
     def drive(self, function: Any = None) -> Drive:
         """A fresh kernel and venue on the tape."""
         machine = self.machine()
-        venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders, self.depth)
         events = self.tape.events
+        venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders,
+                               has_ticks(events), self.depth, self.sessions, self.latencies)  # fmt: skip
         span = int(events["ts"][-1]) - int(events["ts"][0])
         sample = 0 if len(events) <= CURVE_POINTS else span // (CURVE_POINTS // 2)
         return Drive(machine, venue, events, sample, self.on_fault == "raise", function or self.function)

@@ -2,16 +2,18 @@
 
 The venue sees a market event at its `ts`, the kernel at its `recv` (and `feed_ns` later); an order reaches the venue
 `order_ns` after it was sent, a report the kernel `report_ns` after it was made. Everything happens in order of time.
-At the same moment: market events at the venue, then orders arrive, then reports reach the kernel, then market events.
+At the same moment: market events at the venue; then orders end whose time is up, orders arrive, reports reach the
+kernel, and last the kernel's market events.
 """
 
 from backtest.depth import absorb_depth, lose_all, show_best
+from backtest.latency import feed_arrival, order_arrival
 from backtest.loop import LATEST, ROW, flush_refusals, sample
 from backtest.matching import split
 from backtest.queues import has_book
-from backtest.quotes import arrive, expire, market_event, quote_meets, trigger
+from backtest.quotes import arrive, market_event, quote_meets, trigger
 from backtest.records import Loop, Venue, loop_at, venue_at, venue_books, venue_markets
-from backtest.venue import EVENT_BYTES, absorb_action, mark
+from backtest.venue import EVENT_BYTES, absorb_action, expire, mark
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
@@ -49,10 +51,12 @@ def send_out(lp: Loop, k: Kernel) -> None:
 
 @hot
 def venue_event(lp: Loop, v: Venue, ev: Event) -> None:
-    """A market event at the venue."""
+    """A market event at the venue, whose clock it moves whatever it is."""
     if ev.kind == codes.QUOTE or ev.kind == codes.TRADE:
         market_event(lp, v, ev)
-    elif ev.kind == codes.DEPTH or ev.kind == codes.GAP:
+        return
+    v.ts = max(v.ts, ev.ts)
+    if ev.kind == codes.DEPTH or ev.kind == codes.GAP:
         depth_event(lp, v, ev)
     elif ev.instrument < v.instruments and ev.kind != codes.BAR:
         if ev.kind == codes.SPLIT:
@@ -63,15 +67,12 @@ def venue_event(lp: Loop, v: Venue, ev: Event) -> None:
 def depth_event(lp: Loop, v: Venue, ev: Event) -> None:
     """The venue's own view of depth, and our orders with it once the book is whole."""
     i = ev.instrument
-    v.ts = max(v.ts, ev.ts)
     if i >= v.instruments:
         if ev.kind == codes.GAP:
             lose_all(v)
         return
     if not has_book(v, i) or not absorb_depth(v, ev):
         return
-    if ev.ts >= v.next_expiry:
-        expire(lp, v, ev.ts)
     m, b = venue_markets(v, i), venue_books(v, i)
     show_best(v, i)
     if m.head >= 0:
@@ -84,17 +85,20 @@ def depth_event(lp: Loop, v: Venue, ev: Event) -> None:
 
 def arrival(lp: Loop, v: Venue, last: int) -> int:
     """When the next order reaches the venue. Orders from number `last` on never do."""
-    if lp.arrived < min(lp.orders_n, last):
-        return order_at(lp.orders + lp.arrived * ROW).ts + v.order_ns
-    return LATEST
+    if lp.arrived >= min(lp.orders_n, last):
+        return LATEST
+    if v.order_known == 0:
+        v.order_known = 1
+        v.order_due = order_arrival(v, order_at(lp.orders + lp.arrived * ROW).ts)
+    return v.order_due
 
 
 def due(lp: Loop, v: Venue, last: int) -> int:
-    """When the next order reaches the venue or the next report the kernel."""
+    """When the next order ends or reaches the venue, or the next report the kernel."""
     found = arrival(lp, v, last)
     if lp.taken < lp.reports_n:
         found = min(found, event_at(lp.reports + lp.taken * ROW).recv)
-    return found
+    return found if lp.closed else min(found, v.next_expiry)  # after the last event no order's time is up
 
 
 @hot
@@ -128,7 +132,9 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
             continue
         if next_due > now or (at >= end and not lp.final):
             break
-        if lp.taken < lp.reports_n and event_at(lp.reports + lp.taken * ROW).recv < arrival(lp, v, last):
+        if v.next_expiry <= next_due and not lp.closed:
+            expire(lp, v, next_due)
+        elif lp.taken < lp.reports_n and event_at(lp.reports + lp.taken * ROW).recv < arrival(lp, v, last):
             step(k, ctx, event_at(lp.reports + lp.taken * ROW))
             lp.taken += 1
             if k.attention:
@@ -136,6 +142,7 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
         else:
             arrive(lp, v, order_at(lp.orders + lp.arrived * ROW), next_due)
             lp.arrived += 1
+            v.order_known = 0
 
 
 @cold
@@ -155,7 +162,7 @@ def reaching(lp: Loop, v: Venue, at: int) -> Event:
         return event_at(lp.tape + at)
     copy_line(lp.scratch, lp.tape + at)
     ev = event_at(lp.scratch)
-    ev.recv = ev.recv + v.feed_ns
+    ev.recv = feed_arrival(v, ev.recv)
     return ev
 
 
@@ -176,12 +183,12 @@ def run_ticks(address: int) -> None:
     tape, at, end = lp.tape, lp.index * EVENT_BYTES, lp.stop * EVENT_BYTES
     venue_end, reports = lp.length * EVENT_BYTES, lp.reports_n
     full, next_due = not room(lp, k, v), due(lp, v, LATEST)
-    open_recv = LATEST if lp.final or at >= end else event_at(tape + end - EVENT_BYTES).recv
+    open_recv = LATEST if lp.final or at >= end else reaching(lp, v, end - EVENT_BYTES).recv
     while at < end:
-        if event_at(tape + at).recv == open_recv:
-            break  # more events of this moment may follow in the next chunk
         ev = reaching(lp, v, at)
         recv = ev.recv
+        if recv == open_recv:
+            break  # more events of this moment may follow in the next chunk
         if full:
             lp.status = codes.DRAIN
             break

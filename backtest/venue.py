@@ -8,15 +8,26 @@ Law 2: its clock never goes back, and every report has a number of its own.
 
 import math
 
-from backtest.records import Loop, Venue, VenueMarket, VenueOrder, venue_instruments, venue_markets, venue_orders
+from backtest.hours import NEVER, day_end
+from backtest.latency import report_arrival
+from backtest.records import (
+    Loop,
+    Venue,
+    VenueMarket,
+    VenueOrder,
+    venue_hours,
+    venue_instruments,
+    venue_markets,
+    venue_orders,
+)
+from backtest.stops import set_prices
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
-from engine.kernel.primitives import hot
+from engine.kernel.primitives import cold, hot
 from engine.kernel.records import Order
 
-DAY_NS = 86_400_000_000_000
-UNLIMITED = 1 << 62
 EVENT_BYTES = 64
+MS = 1_000_000  # ns
 
 
 def report(lp: Loop, v: Venue, o: VenueOrder, code: int, ts: int, lots: int, price: float, fee: float) -> None:
@@ -30,7 +41,7 @@ def report(lp: Loop, v: Venue, o: VenueOrder, code: int, ts: int, lots: int, pri
     ts = max(ts, v.ts)  # the venue's clock never goes back
     v.ts = ts
     ev.ts = ts
-    ev.recv = ts + v.report_ns
+    ev.recv = report_arrival(v, ts)
     ev.kind = codes.REPORT
     ev.code = code
     ev.source = 0
@@ -52,7 +63,7 @@ def reject_new(lp: Loop, v: Venue, order: Order, reason: int) -> None:
     lp.reports_n += 1
     v.next_exec += 1
     ev.ts = v.ts
-    ev.recv = v.ts + v.report_ns
+    ev.recv = report_arrival(v, v.ts)
     ev.kind = codes.REPORT
     ev.code = codes.REJECT if order.action == codes.NEW else codes.CANCEL_REJECT
     ev.source = 0
@@ -95,18 +106,45 @@ def find(v: Venue, instrument: int, order_id: int) -> int:
     return row
 
 
-def expiry(v: Venue, order: Order) -> int:
-    """When a DAY or GTD order ends, in ns; 0 = never."""
-    if order.tif == codes.DAY:
-        offset = venue_instruments(v, order.instrument).day_offset_ns
-        return 0 - ((order.ts - offset) // DAY_NS)  # negative: the day it may live to see the end of
-    if order.tif == codes.GTD:
-        return order.ts + order.life_ms * 1_000_000
-    return 0
+def last_until(v: Venue, o: VenueOrder, end: int) -> None:
+    """An order lasts until `end` at most."""
+    o.expires = min(o.expires, end)
+    v.next_expiry = min(v.next_expiry, o.expires + venue_instruments(v, o.instrument).bar_ns)
 
 
-def accept(lp: Loop, v: Venue, order: Order) -> None:
-    """An instruction arrives: hold and acknowledge it, cancel, or replace."""
+def give_life(v: Venue, o: VenueOrder, order: Order) -> None:
+    """The life that an order is sent or replaced with, if any, counts from then; the end of a DAY order stays."""
+    if order.life_ms > 0:
+        if o.tif != codes.DAY:
+            o.expires = NEVER
+        last_until(v, o, order.ts + order.life_ms * MS)
+
+
+@cold
+def expire(lp: Loop, v: Venue, ts: int) -> None:
+    """End the orders whose time has come by `ts`, and note when the next one's will.
+
+    A bar that is still to come may have begun before `ts`: an order ends when the longest can no more have met it.
+    """
+    v.next_expiry = NEVER
+    i = v.first
+    while i >= 0:
+        m, bar_ns = venue_markets(v, i), venue_instruments(v, i).bar_ns
+        following, row = m.after, m.head
+        while row >= 0:
+            o = venue_orders(v, row)
+            after = o.next
+            if ts >= o.expires + bar_ns:
+                report(lp, v, o, codes.EXPIRED, o.expires, 0, 0.0, 0.0)
+                remove(v, row)
+            else:
+                v.next_expiry = min(v.next_expiry, o.expires + bar_ns)
+            row = after
+        i = following
+
+
+def accept(lp: Loop, v: Venue, order: Order, last: float) -> None:
+    """An instruction arrives: hold and acknowledge it, cancel, or replace. `last`: where a trailing stop begins."""
     if order.action == codes.NEW:
         row = v.free
         if row < 0:
@@ -118,8 +156,6 @@ def accept(lp: Loop, v: Venue, order: Order) -> None:
         o.ts = order.ts
         o.qty = order.qty
         o.left = order.qty
-        o.price = order.price
-        o.stop = order.stop
         o.instrument = order.instrument
         o.strategy = order.strategy
         o.side = order.side
@@ -131,7 +167,12 @@ def accept(lp: Loop, v: Venue, order: Order) -> None:
         o.fresh = 1
         o.met = 0
         o.ahead = 0.0
-        o.expires = expiry(v, order)
+        o.price = 0.0
+        set_prices(v, o, order, last)
+        o.expires = NEVER
+        give_life(v, o, order)
+        if o.tif == codes.DAY and venue_hours(v, o.instrument).count > 0:
+            last_until(v, o, day_end(v, o.instrument, order.ts))
         append(v, row)
         report(lp, v, o, codes.ACK, order.ts, 0, 0.0, 0.0)
         return
@@ -149,9 +190,9 @@ def accept(lp: Loop, v: Venue, order: Order) -> None:
         o.ts = order.ts
         o.left += order.qty - o.qty
         o.qty = order.qty
-        o.price = order.price
-        o.stop = order.stop
-        report(lp, v, o, codes.REPLACED, order.ts, order.qty, order.price, order.stop)
+        set_prices(v, o, order, last)
+        give_life(v, o, order)
+        report(lp, v, o, codes.REPLACED, order.ts, order.qty, o.price, o.stop)
 
 
 def append(v: Venue, row: int) -> None:

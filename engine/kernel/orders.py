@@ -112,7 +112,7 @@ def transition(k: Kernel, o: OpenOrder, what: int) -> bool:
     return True
 
 
-def write_out(k: Kernel, o: OpenOrder, action: int) -> None:
+def write_out(k: Kernel, o: OpenOrder, action: int, life_ms: int) -> None:
     """Put an instruction about the order into the outbox; a full outbox halts the kernel."""
     if k.orders_out >= k.outbox_cap:
         halt(k, codes.HALT_OVERFLOW)
@@ -134,14 +134,14 @@ def write_out(k: Kernel, o: OpenOrder, action: int) -> None:
     out.tif = o.tif
     out.mask = o.mask
     out.priority = o.priority
-    out.life_ms = o.life_ms
+    out.life_ms = life_ms
 
 
 def send(k: Kernel, o: OpenOrder) -> None:
     """Send a reserved order that risk approved."""
     if transition(k, o, SEND):
         recommit(k, o.instrument)
-        write_out(k, o, codes.NEW)
+        write_out(k, o, codes.NEW, o.life_ms)
     else:
         halt(k, codes.HALT_TRANSITION)
 
@@ -157,8 +157,8 @@ def find(k: Kernel, order_id: int) -> OpenOrder:
     return open_orders(k, order_id & k.order_mask)
 
 
-def ask_cancel(k: Kernel, o: OpenOrder) -> bool:
-    """Ask the venue to cancel; False when the order is not open or already asked for."""
+def ask_cancel(k: Kernel, o: OpenOrder, life_ms: int) -> bool:
+    """Ask the venue to cancel, 0 or so many ms from now; False when the order is not open or already asked for."""
     if not OPEN[o.state] or o.state == codes.CANCELLING:
         return False
     if o.mask & codes.BY_TARGET:  # it no longer works towards the target
@@ -166,11 +166,11 @@ def ask_cancel(k: Kernel, o: OpenOrder) -> bool:
         positions(k, o.strategy * k.instruments + o.instrument).pending -= left * o.side
         o.mask &= ~codes.BY_TARGET
     transition(k, o, ASK_CANCEL)
-    write_out(k, o, codes.CANCEL)
+    write_out(k, o, codes.CANCEL, life_ms)
     return True
 
 
-def cancel_all(k: Kernel, strategy: int, instrument: int) -> None:
+def cancel_all(k: Kernel, strategy: int, instrument: int, life_ms: int) -> None:
     """Ask to cancel every open order of a strategy and an instrument; -1 means any."""
     left, order_id = k.opened, k.next_order
     for back in range(1, k.order_cap + 1):
@@ -181,7 +181,7 @@ def cancel_all(k: Kernel, strategy: int, instrument: int) -> None:
             left -= 1
             ours = (strategy < 0 or o.strategy == strategy) and (instrument < 0 or o.instrument == instrument)
             if ours and not o.mask & codes.RISK_EXIT:  # exits that risk asked for run to their end
-                ask_cancel(k, o)
+                ask_cancel(k, o, life_ms)
 
 
 def cancel_targets(k: Kernel, strategy: int, instrument: int) -> None:
@@ -195,18 +195,19 @@ def cancel_targets(k: Kernel, strategy: int, instrument: int) -> None:
             left -= 1
             works = o.mask & codes.BY_TARGET and not o.mask & codes.RISK_EXIT
             if works and o.strategy == strategy and o.instrument == instrument:
-                ask_cancel(k, o)
+                ask_cancel(k, o, 0)
 
 
-def ask_replace(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float) -> bool:
-    """Ask the venue for another quantity or price under the same id. What it adds counts as open from now on."""
+def ask_replace(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float, life_ms: int) -> bool:
+    """Ask the venue for another quantity, price or life (0: as it is) under the same id. What it adds counts as open
+    from now on."""
     if o.state != codes.WORKING and o.state != codes.SENT:
         return False
     transition(k, o, ASK_REPLACE)
     o.asked = qty
     count_working(k, o, more_asked(o))
     recommit(k, o.instrument)
-    write_out(k, o, codes.REPLACE)
+    write_out(k, o, codes.REPLACE, life_ms)
     if k.halt == codes.RUNNING:
         out = order_at(address_of(outbox(k, k.orders_out - 1)))
         out.qty = qty

@@ -13,7 +13,10 @@ from engine.kernel.primitives import Pointer, Table
 
 
 class Order(Record):
-    """An instruction to a venue, 64 bytes; `qty` in lots (unsigned), `seq` of the event that caused it."""
+    """An instruction to a venue, 64 bytes; `qty` in lots (unsigned), `seq` of the event that caused it.
+
+    The `price` of a TRAILING order is the distance of its stop, `stop` where that begins at the latest, 0 = anywhere.
+    """
 
     id: I8
     seq: I8
@@ -29,7 +32,7 @@ class Order(Record):
     tif: U1
     mask: U1  # order flags
     priority: I1
-    life_ms: U4  # GTD: milliseconds after ts
+    life_ms: U4  # it is void so many milliseconds after ts, 0 = never
 
 
 class Instrument(Record):
@@ -117,7 +120,10 @@ class OpenOrder(Record):
 
 
 class Signal(Record):
-    """A strategy's wish, queued until the end of dispatch. `qty` in units of the instrument, or a weight."""
+    """A strategy's wish, queued until the end of dispatch. `qty` in units of the instrument, or a weight.
+
+    `deadline`: when the wish, and the order that comes of it, is void. Of a TRAILING order `price` is the distance.
+    """
 
     qty: F8
     price: F8
@@ -132,7 +138,6 @@ class Signal(Record):
     tif: U1
     mask: U1
     priority: I1
-    life_ms: U4
 
 
 class Refusal(Record):

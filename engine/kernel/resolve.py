@@ -32,6 +32,8 @@ from engine.kernel.records import (
 from engine.kernel.risk import check, flattening, over, record, refuse
 from engine.kernel.wishes import TOO_MANY, order_of, reserve, to_lots, to_tick
 
+MOST_MS = (1 << 32) - 1  # that an order can say: 49 days
+
 
 def void(k: Kernel, q: Signal) -> None:
     """Take a signal out of the queue and give back what it reserved."""
@@ -53,7 +55,17 @@ def wanted(k: Kernel, q: Signal) -> int:
     return to_lots(q.qty * (k.cash + k.value) / (m.mark * i.multiplier), i.lot)
 
 
-def propose(k: Kernel, strategy: int, instrument: int, lots: int, mask: int, priority: int) -> int:
+def life_of(k: Kernel, q: Signal) -> int:
+    """Milliseconds that a wish has to live, 0 = without end."""
+    return (q.deadline - k.ts) // 1_000_000 if q.deadline != 0 else 0
+
+
+def lasting(tif: int, life_ms: int) -> int:
+    """The time in force of an order with a life: without another end, it is good till that time."""
+    return codes.GTD if tif == codes.GTC and life_ms > 0 else tif
+
+
+def propose(k: Kernel, strategy: int, instrument: int, lots: int, mask: int, priority: int, life_ms: int) -> int:
     """Reserve a market order for `lots` (signed) and send it if risk approves; the reason if not."""
     order_id = reserve(k)
     if order_id == 0:
@@ -63,14 +75,14 @@ def propose(k: Kernel, strategy: int, instrument: int, lots: int, mask: int, pri
     o.qty = abs(lots)
     o.side = codes.BUY if lots > 0 else codes.SELL
     o.type = codes.MARKET
-    o.tif = codes.GTC
+    o.tif = lasting(codes.GTC, life_ms)
     o.price = 0.0
     o.stop = 0.0
     o.instrument = instrument
     o.strategy = strategy
     o.mask = mask
     o.priority = priority
-    o.life_ms = 0
+    o.life_ms = life_ms
     return judge(k, o)
 
 
@@ -91,8 +103,8 @@ def resolve_target(k: Kernel, q: Signal) -> None:
     """Turn a target into the market order that is still missing."""
     p = positions(k, q.strategy * k.instruments + q.instrument)
     p.signal = 0
-    lots = wanted(k, q)
-    if q.qty != q.qty or abs(lots) >= TOO_MANY:
+    lots, life = wanted(k, q), life_of(k, q)
+    if q.qty != q.qty or abs(lots) >= TOO_MANY or life > MOST_MS:
         k.check_value = q.qty
         refuse(k, q.strategy, q.instrument, 0, 0, 0.0, codes.BAD_ORDER)
         return
@@ -101,7 +113,7 @@ def resolve_target(k: Kernel, q: Signal) -> None:
         cancel_targets(k, q.strategy, q.instrument)
         delta = lots - p.qty - p.pending
     if delta != 0:
-        propose(k, q.strategy, q.instrument, delta, codes.BY_TARGET, q.priority)
+        propose(k, q.strategy, q.instrument, delta, codes.BY_TARGET, q.priority, life)
 
 
 def resolve_order(k: Kernel, q: Signal) -> None:
@@ -111,33 +123,40 @@ def resolve_order(k: Kernel, q: Signal) -> None:
     if q.order_id == 0:
         refuse(k, q.strategy, q.instrument, 0, lots * q.side, q.price, codes.OPEN_ORDERS)
         return
-    o = order_of(k, q)
-    o.qty = lots if 0 < lots < TOO_MANY else 0
+    o, life = order_of(k, q), life_of(k, q)
+    o.qty = lots if 0 < lots < TOO_MANY and life <= MOST_MS else 0
     o.side = q.side
     o.type = q.type
-    o.tif = q.tif
-    o.price = to_tick(q.price, i.tick, q.side) if q.price > 0.0 else q.price
+    o.tif = lasting(q.tif, life)
+    o.price = on_grid(q.price, i.tick, q.side, q.type)
     o.stop = to_tick(q.stop, i.tick, -q.side) if q.stop > 0.0 else q.stop
     o.instrument = q.instrument
     o.strategy = q.strategy
     o.mask = q.mask
     o.priority = q.priority
-    o.life_ms = q.life_ms
+    o.life_ms = life
     judge(k, o)
+
+
+def on_grid(price: float, tick: float, side: int, kind: int) -> float:
+    """A limit no worse for us than asked, or a distance no shorter; what is no price stays for risk to refuse."""
+    if not price > 0.0:
+        return price
+    return to_tick(price, tick, codes.SELL if kind == codes.TRAILING else side)
 
 
 def resolve_other(k: Kernel, q: Signal) -> None:
     """Cancel, cancel all, replace. A replace is checked like a new order for what it adds."""
     if q.kind == codes.SIGNAL_CANCEL_ALL:
         if k.trading == codes.LIVE:
-            cancel_all(k, q.strategy, q.instrument)
+            cancel_all(k, q.strategy, q.instrument, min(life_of(k, q), MOST_MS))
         return
     o = find(k, q.order_id)
     if o.id != q.order_id or o.strategy != q.strategy or not OPEN[o.state]:
         refuse(k, q.strategy, q.instrument, q.order_id, 0, q.price, codes.UNKNOWN_ORDER)
     elif q.kind == codes.SIGNAL_CANCEL:
         if k.trading == codes.LIVE:
-            ask_cancel(k, o)
+            ask_cancel(k, o, min(life_of(k, q), MOST_MS))
     else:
         resolve_replace(k, q, o)
 
@@ -163,9 +182,10 @@ def check_replace(k: Kernel, o: OpenOrder, shape: OpenOrder, lots: int) -> int:
 def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     """Check the new shape of an open order as if it were new, on a reserved slot, then ask the venue."""
     i = instruments(k, o.instrument)
-    lots = to_lots(q.qty, i.lot)
+    lots, life = to_lots(q.qty, i.lot), life_of(k, q)
     shape_id = reserve(k)
-    if shape_id == 0 or not o.filled < lots < TOO_MANY:
+    other_kind = q.price > 0.0 and (q.type == codes.TRAILING) != (o.type == codes.TRAILING)
+    if shape_id == 0 or not o.filled < lots < TOO_MANY or other_kind or not q.price >= 0.0 or life > MOST_MS:
         refuse(
             k,
             q.strategy,
@@ -178,8 +198,10 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
         if shape_id != 0:
             drop(k, find(k, shape_id))
         return
-    price = to_tick(q.price, i.tick, o.side) if q.price > 0.0 else o.price
+    price = on_grid(q.price, i.tick, o.side, o.type) if q.price > 0.0 else o.price
     stop = to_tick(q.stop, i.tick, -o.side) if q.stop > 0.0 else o.stop
+    if o.type == codes.TRAILING and not q.stop > 0.0:
+        stop = 0.0  # the venue knows where it has come to
     shape = find(k, shape_id)
     shape.qty = lots - o.filled
     shape.side = o.side
@@ -190,6 +212,7 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     shape.instrument = o.instrument
     shape.strategy = o.strategy
     shape.mask = o.mask
+    shape.life_ms = life if life > 0 else o.life_ms
     reason = codes.UNKNOWN_ORDER  # a change is under way already
     if o.state == codes.WORKING or o.state == codes.SENT:
         reason = check_replace(k, o, shape, lots)
@@ -197,7 +220,7 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
     if reason != codes.OK:
         refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, reason)
     elif k.trading == codes.LIVE:
-        ask_replace(k, o, lots, price, stop)
+        ask_replace(k, o, lots, price, stop, life)
 
 
 def reduces(k: Kernel, q: Signal) -> bool:
@@ -306,12 +329,13 @@ def carry_out_breach(k: Kernel) -> None:
     """What a breached limit asks for beyond the refusal: cancel, flatten, halt."""
     what = k.breach
     k.breach = codes.REFUSE
-    cancel_all(k, -1, -1)
+    cancel_all(k, -1, -1, 0)
     if what == codes.FLATTEN or what == codes.HALT:
         for s in range(k.strategies):
             for i in range(k.instruments):
                 lots = flattening(k, i, s)
-                full = lots != 0 and propose(k, s, i, lots, codes.RISK_EXIT | codes.BY_TARGET, 127) != codes.OK
+                mask = codes.RISK_EXIT | codes.BY_TARGET
+                full = lots != 0 and propose(k, s, i, lots, mask, 127, 0) != codes.OK
                 if full and what == codes.FLATTEN:
                     k.breach = what  # no room yet: again when an order has ended
     if what == codes.HALT and k.halt == codes.RUNNING:

@@ -124,13 +124,13 @@ def check_market(k: Kernel, o: OpenOrder) -> int:
         return codes.STALE_MARKET
     if o.qty <= 0 or not (o.price >= 0.0 and o.stop >= 0.0 and o.price < math.inf and o.stop < math.inf):
         return codes.BAD_ORDER
-    if (o.price == 0.0 and (o.type == codes.LIMIT or o.type == codes.STOP_LIMIT)) or (
-        o.stop == 0.0 and o.type == codes.STOP
-    ):
+    if (o.price == 0.0 and o.type != codes.MARKET and o.type != codes.STOP) or (o.stop == 0.0 and o.type == codes.STOP):
         return codes.BAD_ORDER  # less than a tick: nothing is left of the price
     if o.tif < codes.GTC or o.tif > codes.GTD or (o.mask & codes.POST_ONLY and o.type != codes.LIMIT):
         return codes.BAD_ORDER
-    if o.price > 0.0 and over(k, abs(o.price / m.mark - 1.0), k.limits.collar):
+    if o.tif == codes.GTD and o.life_ms == 0:
+        return codes.BAD_ORDER  # good till when?
+    if o.price > 0.0 and o.type != codes.TRAILING and over(k, abs(o.price / m.mark - 1.0), k.limits.collar):
         return codes.PRICE_COLLAR
     if o.stop > 0.0 and over(k, abs(o.stop / m.mark - 1.0), k.limits.collar):
         return codes.PRICE_COLLAR
@@ -167,7 +167,7 @@ def check(k: Kernel, o: OpenOrder) -> int:
         return reason
     m = markets(k, o.instrument)
     i = instruments(k, o.instrument)
-    price = o.price if o.price > 0.0 else m.mark
+    price = o.price if o.price > 0.0 and o.type != codes.TRAILING else m.mark
     reduces = reducing(k, o)
     if o.mask & codes.REDUCE_ONLY and not reduces:
         k.check_value = float(o.side * o.qty)

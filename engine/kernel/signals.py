@@ -2,7 +2,11 @@
 
 Law: a signal has no effect until it has passed risk, at the end of the dispatch.
 
-`instrument=-1` in a verb means the instrument of the event at hand.
+In every verb:
+  instrument   -1 means that of the event at hand
+  priority     the higher goes first, of all wishes of an event; -128 to 127
+  life_ms      milliseconds after which the wish is void, 0 = never: an order ends at its venue (good till that time),
+               a cancel that reaches the venue later has no effect; at most 49 days
 """
 
 import math
@@ -11,8 +15,8 @@ from engine.kernel import codes
 from engine.kernel.books import Book, books, halves, key_of, price_of
 from engine.kernel.levels import NONE, Half, below, level, volume_at
 from engine.kernel.primitives import Behind, hot
-from engine.kernel.records import Kernel, desks, instruments, markets, open_orders, positions, signals
-from engine.kernel.wishes import Caller, keep, queue, queue_cancel, queue_order, queue_target
+from engine.kernel.records import Kernel, desks, instruments, markets, open_orders, positions
+from engine.kernel.wishes import Caller, keep, queue, queue_cancel, queue_order, queue_replace, queue_target
 
 CTX_BYTES = 64  # Ctx comes first in the arena, Kernel follows
 
@@ -189,7 +193,7 @@ class Ctx(Caller):
         return instruments(kernel_of(self), self.instrument).lot
 
     @hot
-    def target(self, qty: float, instrument: int = -1, priority: int = 0) -> None:
+    def target(self, qty: float, instrument: int = -1, priority: int = 0, life_ms: int = 0) -> None:
         """Wish to hold `qty` units (signed); market orders make up the difference."""
         k = kernel_of(self)
         i = self.instrument if instrument < 0 else instrument
@@ -197,65 +201,54 @@ class Ctx(Caller):
             p = positions(k, self.strategy * k.instruments + i)
             if qty == (p.qty + p.pending) * instruments(k, i).lot:
                 return  # already there, or on the way
-        queue_target(k, self, codes.SIGNAL_TARGET, i, qty, priority)
+        queue_target(k, self, codes.SIGNAL_TARGET, i, qty, priority, life_ms)
 
-    def target_weight(self, weight: float, instrument: int = -1, priority: int = 0) -> None:
+    def target_weight(self, weight: float, instrument: int = -1, priority: int = 0, life_ms: int = 0) -> None:
         """Wish to hold `weight` of the account's equity (0.5 = half, negative = short), at the last price."""
-        queue_target(
-            kernel_of(self),
-            self,
-            codes.SIGNAL_WEIGHT,
-            self.instrument if instrument < 0 else instrument,
-            weight,
-            priority,
-        )
+        i = self.instrument if instrument < 0 else instrument
+        queue_target(kernel_of(self), self, codes.SIGNAL_WEIGHT, i, weight, priority, life_ms)
 
     def buy(self, qty: float, limit: float = 0.0, stop: float = 0.0, tif: int = codes.GTC, mask: int = 0,
-            instrument: int = -1, priority: int = 0, life_ms: int = 0) -> int:  # fmt: skip
+            instrument: int = -1, priority: int = 0, life_ms: int = 0, trail: float = 0.0) -> int:  # fmt: skip
         """Order to buy `qty` units: market, or limit and/or stop when those prices are given.
 
-        `tif` and `mask` are codes (IOC, REDUCE_ONLY, ...), `life_ms` the life of a GTD order.
-        Returns the order id, 0 when full.
+        `trail` makes it a trailing stop: a stop that stays so far, in units of price, from the best price since it
+        came (for a sale below the highest bid), and never loosens; `stop` is then where it begins at the latest.
+        `tif` and `mask` are codes (IOC, REDUCE_ONLY, ...). Returns the order id, 0 when full.
         """
         i = self.instrument if instrument < 0 else instrument
-        return queue_order(kernel_of(self), self, codes.BUY, qty, limit, stop, tif, mask, i, priority, life_ms)
+        return queue_order(kernel_of(self), self, codes.BUY, qty, limit, stop, trail, tif, mask, i, priority, life_ms)
 
     def sell(self, qty: float, limit: float = 0.0, stop: float = 0.0, tif: int = codes.GTC, mask: int = 0,
-             instrument: int = -1, priority: int = 0, life_ms: int = 0) -> int:  # fmt: skip
+             instrument: int = -1, priority: int = 0, life_ms: int = 0, trail: float = 0.0) -> int:  # fmt: skip
         """Order to sell `qty` units; arguments as in `buy`."""
         i = self.instrument if instrument < 0 else instrument
-        return queue_order(kernel_of(self), self, codes.SELL, qty, limit, stop, tif, mask, i, priority, life_ms)
+        return queue_order(kernel_of(self), self, codes.SELL, qty, limit, stop, trail, tif, mask, i, priority, life_ms)
 
-    def cancel(self, order_id: int, priority: int = 0) -> None:
+    def cancel(self, order_id: int, priority: int = 0, life_ms: int = 0) -> None:
         """Ask to cancel one of our orders."""
-        queue_cancel(kernel_of(self), self, order_id, self.instrument, priority)
+        queue_cancel(kernel_of(self), self, order_id, self.instrument, priority, life_ms)
 
-    def cancel_all(self, instrument: int = -1, priority: int = 0) -> None:
+    def cancel_all(self, instrument: int = -1, priority: int = 0, life_ms: int = 0) -> None:
         """Ask to cancel all orders of this strategy for the instrument."""
-        queue(
-            kernel_of(self),
-            self,
-            codes.SIGNAL_CANCEL_ALL,
-            self.instrument if instrument < 0 else instrument,
-            0.0,
-            priority,
-        )
+        i = self.instrument if instrument < 0 else instrument
+        queue(kernel_of(self), self, codes.SIGNAL_CANCEL_ALL, i, 0.0, priority, life_ms)
 
-    def replace(self, order_id: int, qty: float, limit: float = 0.0, stop: float = 0.0, priority: int = 0) -> None:
-        """Ask to change an open order: its whole quantity in units (filled part included), and its prices."""
+    def replace(self, order_id: int, qty: float, limit: float = 0.0, stop: float = 0.0, priority: int = 0,
+                life_ms: int = 0, trail: float = 0.0) -> None:  # fmt: skip
+        """Ask to change an open order: its whole quantity in units (filled part included), its prices, its life.
+
+        What is 0 stays as it is; the life counts from now. A trailing stop whose `trail` changes begins afresh.
+        """
         k = kernel_of(self)
-        row = queue(k, self, codes.SIGNAL_REPLACE, self.instrument, qty, priority)
-        if row >= 0:
-            s = signals(k, row)
-            s.order_id = order_id
-            s.price = limit
-            s.stop = stop
+        queue_replace(k, self, order_id, self.instrument, qty, limit, stop, trail, priority, life_ms)
 
-    def quote(self, bid: float, ask: float, qty: float, instrument: int = -1, priority: int = 0) -> None:
+    def quote(self, bid: float, ask: float, qty: float, instrument: int = -1, priority: int = 0,
+              life_ms: int = 0) -> None:  # fmt: skip
         """Keep a resting buy of `qty` units at `bid` and a resting sale at `ask`; 0 keeps none on that side.
 
         Post-only orders. Moves only what has changed: an order at the wished price stays and keeps its place in the
-        queue, one at another price is replaced; while a change is under way its side waits.
+        queue (and its life), one at another price is replaced; while a change is under way its side waits.
         """
         k = kernel_of(self)
         i = self.instrument if instrument < 0 else instrument
@@ -263,8 +256,8 @@ class Ctx(Caller):
             self.fault = codes.FAULT_QUEUE
             return
         d = desks(k, self.strategy * k.instruments + i)
-        d.buy = keep(k, self, d.buy, codes.BUY, bid, qty, i, priority)
-        d.sell = keep(k, self, d.sell, codes.SELL, ask, qty, i, priority)
+        d.buy = keep(k, self, d.buy, codes.BUY, bid, qty, i, priority, life_ms)
+        d.sell = keep(k, self, d.sell, codes.SELL, ask, qty, i, priority, life_ms)
 
     def is_open(self, order_id: int) -> bool:
         """Whether an order of ours is still on its way or working."""

@@ -163,7 +163,7 @@ def stop_faulted(k: Kernel, ctx: Ctx, slot: Slot) -> None:
         q = signals(k, row)
         if q.strategy == s:
             void(k, q)
-    cancel_all(k, s, -1)
+    cancel_all(k, s, -1, 0)
 
 
 @hot

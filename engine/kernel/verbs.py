@@ -5,7 +5,8 @@ The test of the C ABI holds both to the same orders, byte for byte; whoever chan
 
 from engine.kernel import levels
 
-VERBS = r"""/* What ctx says and hears. `instrument` is an index, -1 that of the event; quantities in units. */
+VERBS = r"""/* What ctx says and hears. `instrument` is an index, -1 that of the event; quantities in units.
+   `priority`: the higher goes first; `life_ms`: the wish is void after so many milliseconds, 0 = never. */
 static inline Kernel *tandem_kernel(const Ctx *ctx) { return (Kernel *)((char *)ctx + TANDEM_CTX_BYTES); }
 #define TANDEM_ROW(type, k, table, i) ((type *)((char *)(k) + (k)->table##_at) + (i))
 static inline int64_t tandem_index(const Ctx *ctx, int64_t i) { return i < 0 ? ctx->instrument : i; }
@@ -37,6 +38,10 @@ static inline double tandem_mark(const Ctx *ctx, int64_t instrument) {
     int64_t i = tandem_index(ctx, instrument);
     return tandem_exists(k, i) ? TANDEM_ROW(Market, k, markets, i)->mark : 0.0;
 }
+/* The best quote, 0 where there is none: tandem_touch(ctx, -1)->bid, ask, bid_volume, ask_volume. */
+static inline const Market *tandem_touch(const Ctx *ctx, int64_t instrument) {
+    return TANDEM_ROW(Market, tandem_kernel(ctx), markets, tandem_index(ctx, instrument));
+}
 static inline double tandem_cash(const Ctx *ctx) { return tandem_kernel(ctx)->cash; }
 static inline double tandem_equity(const Ctx *ctx) { return tandem_kernel(ctx)->cash + tandem_kernel(ctx)->value; }
 static inline int64_t tandem_instruments(const Ctx *ctx) { return tandem_kernel(ctx)->instruments; }
@@ -44,7 +49,12 @@ static inline int64_t tandem_instruments(const Ctx *ctx) { return tandem_kernel(
 /* Stop this strategy here; the engine cancels its orders and reports the fault. */
 static inline void tandem_fault(Ctx *ctx) { ctx->fault = TANDEM_FAULT_HANDLER; }
 
-static inline Signal *tandem_queue(Ctx *ctx, int kind, int64_t instrument, double qty, int priority) {
+static inline int64_t tandem_deadline(const Ctx *ctx, int64_t life_ms) {
+    const int64_t longest = (int64_t)1 << 42;
+    return life_ms > 0 ? ctx->now + (life_ms < longest ? life_ms : longest) * 1000000 : 0;
+}
+static inline Signal *tandem_queue(Ctx *ctx, int kind, int64_t instrument, double qty, int priority,
+                                   int64_t life_ms) {
     Kernel *k = tandem_kernel(ctx);
     int64_t row = k->signals;
     Signal *s;
@@ -62,17 +72,17 @@ static inline Signal *tandem_queue(Ctx *ctx, int kind, int64_t instrument, doubl
     s->price = 0.0;
     s->stop = 0.0;
     s->order_id = 0;
-    s->deadline = 0;
+    s->deadline = tandem_deadline(ctx, life_ms);
     s->side = 0;
     s->type = TANDEM_MARKET;
     s->tif = TANDEM_GTC;
     s->mask = 0;
-    s->life_ms = 0;
     return s;
 }
 
 /* A target replaces the one queued for the instrument a moment ago, in place. */
-static inline void tandem_queue_target(Ctx *ctx, int kind, int64_t instrument, double qty, int priority) {
+static inline void tandem_queue_target(Ctx *ctx, int kind, int64_t instrument, double qty, int priority,
+                                       int64_t life_ms) {
     Kernel *k = tandem_kernel(ctx);
     Position *p;
     if (!tandem_exists(k, instrument)) {
@@ -85,24 +95,25 @@ static inline void tandem_queue_target(Ctx *ctx, int kind, int64_t instrument, d
         s->kind = (uint8_t)kind;
         s->qty = qty;
         s->priority = (int8_t)priority;
-    } else if (tandem_queue(ctx, kind, instrument, qty, priority)) {
+        s->deadline = tandem_deadline(ctx, life_ms);
+    } else if (tandem_queue(ctx, kind, instrument, qty, priority, life_ms)) {
         p->signal = k->signals;
     }
 }
 
 /* Wish to hold `qty` units, signed; what is already there or on its way asks for nothing. */
-static inline void tandem_target(Ctx *ctx, int64_t instrument, double qty) {
+static inline void tandem_target(Ctx *ctx, int64_t instrument, double qty, int priority, int64_t life_ms) {
     Kernel *k = tandem_kernel(ctx);
     int64_t i = tandem_index(ctx, instrument);
     if (k->signals == 0 && tandem_exists(k, i)) {
         Position *p = tandem_row(ctx, i);
         if (qty == (double)(p->qty + p->pending) * tandem_lot(k, i)) return;
     }
-    tandem_queue_target(ctx, TANDEM_SIGNAL_TARGET, i, qty, 0);
+    tandem_queue_target(ctx, TANDEM_SIGNAL_TARGET, i, qty, priority, life_ms);
 }
 /* Wish to hold `weight` of the account's equity (0.5 = half, negative = short). */
-static inline void tandem_target_weight(Ctx *ctx, int64_t instrument, double weight) {
-    tandem_queue_target(ctx, TANDEM_SIGNAL_WEIGHT, tandem_index(ctx, instrument), weight, 0);
+static inline void tandem_target_weight(Ctx *ctx, int64_t instrument, double weight, int priority, int64_t life_ms) {
+    tandem_queue_target(ctx, TANDEM_SIGNAL_WEIGHT, tandem_index(ctx, instrument), weight, priority, life_ms);
 }
 
 static inline int64_t tandem_reserve(Kernel *k) {
@@ -121,43 +132,94 @@ static inline int64_t tandem_reserve(Kernel *k) {
     return 0;
 }
 
-/* Order `qty` units: market, or limit and/or stop where those prices are above 0. Its id, or 0 when all is full. */
+static inline double tandem_price(double limit, double trail) {
+    return trail == 0.0 ? limit : limit == 0.0 ? trail : (double)NAN;
+}
+/* Order `qty` units: market, limit and/or stop where those prices are above 0, or a stop that trails by `trail`.
+   Its id, or 0 when all is full. */
 static inline int64_t tandem_order(Ctx *ctx, int64_t instrument, int side, double qty, double limit, double stop,
-                                   int tif, int mask, int priority, int64_t life_ms) {
-    Signal *s = tandem_queue(ctx, TANDEM_SIGNAL_ORDER, tandem_index(ctx, instrument), qty, priority);
+                                   double trail, int tif, int mask, int priority, int64_t life_ms) {
+    Signal *s = tandem_queue(ctx, TANDEM_SIGNAL_ORDER, tandem_index(ctx, instrument), qty, priority, life_ms);
     if (!s) return 0;
     s->side = (int8_t)side;
-    s->price = limit;
+    s->price = tandem_price(limit, trail);
     s->stop = stop;
     s->tif = (uint8_t)tif;
     s->mask = (uint8_t)(mask & (TANDEM_POST_ONLY | TANDEM_REDUCE_ONLY));
-    s->life_ms = (uint32_t)life_ms;
-    if (stop > 0.0) s->type = limit > 0.0 ? TANDEM_STOP_LIMIT : TANDEM_STOP;
+    if (trail != 0.0) s->type = TANDEM_TRAILING;
+    else if (stop > 0.0) s->type = limit > 0.0 ? TANDEM_STOP_LIMIT : TANDEM_STOP;
     else if (limit > 0.0) s->type = TANDEM_LIMIT;
     s->order_id = tandem_reserve(tandem_kernel(ctx));
     return s->order_id;
 }
 static inline int64_t tandem_buy(Ctx *ctx, int64_t instrument, double qty, double limit) {
-    return tandem_order(ctx, instrument, TANDEM_BUY, qty, limit, 0.0, TANDEM_GTC, 0, 0, 0);
+    return tandem_order(ctx, instrument, TANDEM_BUY, qty, limit, 0.0, 0.0, TANDEM_GTC, 0, 0, 0);
 }
 static inline int64_t tandem_sell(Ctx *ctx, int64_t instrument, double qty, double limit) {
-    return tandem_order(ctx, instrument, TANDEM_SELL, qty, limit, 0.0, TANDEM_GTC, 0, 0, 0);
+    return tandem_order(ctx, instrument, TANDEM_SELL, qty, limit, 0.0, 0.0, TANDEM_GTC, 0, 0, 0);
 }
-static inline void tandem_cancel(Ctx *ctx, int64_t order_id) {
-    Signal *s = tandem_queue(ctx, TANDEM_SIGNAL_CANCEL, ctx->instrument, 0.0, 0);
+static inline void tandem_queue_cancel(Ctx *ctx, int64_t order_id, int64_t instrument, int priority, int64_t life_ms) {
+    Signal *s = tandem_queue(ctx, TANDEM_SIGNAL_CANCEL, instrument, 0.0, priority, life_ms);
     if (s) s->order_id = order_id;
 }
-static inline void tandem_cancel_all(Ctx *ctx, int64_t instrument) {
-    tandem_queue(ctx, TANDEM_SIGNAL_CANCEL_ALL, tandem_index(ctx, instrument), 0.0, 0);
+static inline void tandem_cancel(Ctx *ctx, int64_t order_id, int priority, int64_t life_ms) {
+    tandem_queue_cancel(ctx, order_id, ctx->instrument, priority, life_ms);
 }
-/* Change an open order: its whole quantity, filled part included, and its prices (0 = as it is). */
-static inline void tandem_replace(Ctx *ctx, int64_t order_id, double qty, double limit, double stop) {
-    Signal *s = tandem_queue(ctx, TANDEM_SIGNAL_REPLACE, ctx->instrument, qty, 0);
+static inline void tandem_cancel_all(Ctx *ctx, int64_t instrument, int priority, int64_t life_ms) {
+    tandem_queue(ctx, TANDEM_SIGNAL_CANCEL_ALL, tandem_index(ctx, instrument), 0.0, priority, life_ms);
+}
+static inline void tandem_queue_replace(Ctx *ctx, int64_t order_id, int64_t instrument, double qty, double limit,
+                                        double stop, double trail, int priority, int64_t life_ms) {
+    Signal *s = tandem_queue(ctx, TANDEM_SIGNAL_REPLACE, instrument, qty, priority, life_ms);
     if (s) {
         s->order_id = order_id;
-        s->price = limit;
+        s->price = tandem_price(limit, trail);
         s->stop = stop;
+        s->type = trail != 0.0 ? TANDEM_TRAILING : TANDEM_MARKET;
     }
+}
+/* Change an open order: its whole quantity, filled part included, its prices and its life (0 = as it is). */
+static inline void tandem_replace(Ctx *ctx, int64_t order_id, double qty, double limit, double stop, double trail,
+                                  int priority, int64_t life_ms) {
+    tandem_queue_replace(ctx, order_id, ctx->instrument, qty, limit, stop, trail, priority, life_ms);
+}
+
+/* The price on the tick grid that is no worse for us than asked. */
+static inline double tandem_to_tick(double price, double tick, int side) {
+    double steps = price / tick, per_one = floor(1.0 / tick + 0.5), near;
+    if (!(steps < 4e15)) return price;
+    near = floor(steps + 0.5);
+    if (fabs(steps - near) >= 1e-6) near = side > 0 ? floor(steps) : ceil(steps);
+    return fabs(per_one * tick - 1.0) < 1e-12 ? near / per_one : near * tick;
+}
+static inline int64_t tandem_keep(Ctx *ctx, int64_t order_id, int side, double price, double qty, int64_t i,
+                                  int priority, int64_t life_ms) {
+    Kernel *k = tandem_kernel(ctx);
+    OpenOrder *o = TANDEM_ROW(OpenOrder, k, open, order_id & k->order_mask);
+    double tick = TANDEM_ROW(Instrument, k, instruments, i)->tick;
+    if (order_id && o->id == order_id && TANDEM_RESERVED <= o->state && o->state < TANDEM_DONE_FILLED) {
+        if (o->state != TANDEM_SENT && o->state != TANDEM_WORKING) return order_id;
+        if (!(price > 0.0)) tandem_queue_cancel(ctx, order_id, i, priority, 0);
+        else if (fabs(tandem_to_tick(price, tick, side) - o->price) > 0.5 * tick)
+            tandem_queue_replace(ctx, order_id, i, (double)o->filled * tandem_lot(k, i) + qty, price, 0.0, 0.0,
+                                 priority, life_ms);
+        return order_id;
+    }
+    if (!(price > 0.0)) return 0;
+    return tandem_order(ctx, i, side, qty, price, 0.0, 0.0, TANDEM_GTC, TANDEM_POST_ONLY, priority, life_ms);
+}
+/* Keep a resting buy at `bid` and a resting sale at `ask` (0 = none), moving only what changed. */
+static inline void tandem_quote(Ctx *ctx, int64_t instrument, double bid, double ask, double qty, int priority,
+                                int64_t life_ms) {
+    Kernel *k = tandem_kernel(ctx);
+    int64_t i = tandem_index(ctx, instrument);
+    Desk *d = TANDEM_ROW(Desk, k, desks, ctx->strategy * k->instruments + i);
+    if (!tandem_exists(k, i)) {
+        ctx->fault = TANDEM_FAULT_QUEUE;
+        return;
+    }
+    d->buy = tandem_keep(ctx, d->buy, TANDEM_BUY, bid, qty, i, priority, life_ms);
+    d->sell = tandem_keep(ctx, d->sell, TANDEM_SELL, ask, qty, i, priority, life_ms);
 }
 static inline int tandem_is_open(const Ctx *ctx, int64_t order_id) {
     Kernel *k = tandem_kernel(ctx);

@@ -12,6 +12,7 @@ from engine.kernel.layout import Record
 from engine.kernel.records import Kernel, OpenOrder, Signal, instruments, open_orders, positions, signals
 
 TOO_MANY = 4_000_000_000_000_000.0  # lots beyond this are not exact in a float
+LONGEST_MS = 1 << 42  # a life beyond this is no longer counted
 
 
 class Caller(Record):
@@ -38,7 +39,12 @@ def reserve(k: Kernel) -> int:
     return 0
 
 
-def queue(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float, priority: int) -> int:
+def deadline(ctx: Caller, life_ms: int) -> int:
+    """When a wish with so many milliseconds to live is void, ns; 0 = never."""
+    return ctx.now + min(life_ms, LONGEST_MS) * 1_000_000 if life_ms > 0 else 0
+
+
+def queue(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float, priority: int, life_ms: int) -> int:
     """Append a signal; its row, or -1 when the queue is full (the strategy is then stopped)."""
     row = k.signals
     if row >= k.signal_cap or not 0 <= instrument < k.instruments:
@@ -54,16 +60,16 @@ def queue(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float, priori
     s.price = 0.0
     s.stop = 0.0
     s.order_id = 0
-    s.deadline = 0
+    s.deadline = deadline(ctx, life_ms)
     s.side = 0
     s.type = codes.MARKET
     s.tif = codes.GTC
     s.mask = 0
-    s.life_ms = 0
     return row
 
 
-def queue_target(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float, priority: int) -> None:
+def queue_target(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float, priority: int,
+                 life_ms: int) -> None:  # fmt: skip
     """Queue a target, or overwrite the one that the strategy queued for the instrument a moment ago."""
     if not 0 <= instrument < k.instruments:
         ctx.fault = codes.FAULT_QUEUE
@@ -74,14 +80,15 @@ def queue_target(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float,
         s.kind = kind
         s.qty = qty
         s.priority = priority
+        s.deadline = deadline(ctx, life_ms)
     else:
-        row = queue(k, ctx, kind, instrument, qty, priority)
+        row = queue(k, ctx, kind, instrument, qty, priority, life_ms)
         if row >= 0:
             p.signal = row + 1
 
 
 def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: float, instrument: int,
-         priority: int) -> int:  # fmt: skip
+         priority: int, life_ms: int) -> int:  # fmt: skip
     """One side of `Ctx.quote`: the id of its order from now on."""
     if order_id != 0:
         o = open_orders(k, order_id & k.order_mask)
@@ -90,42 +97,57 @@ def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: fl
             if o.state != codes.SENT and o.state != codes.WORKING:
                 return order_id  # on its way out, or to another price
             if not price > 0.0:
-                queue_cancel(k, ctx, order_id, instrument, priority)
+                queue_cancel(k, ctx, order_id, instrument, priority, 0)
             elif abs(to_tick(price, step, side) - o.price) > 0.5 * step:
-                row = queue(
-                    k, ctx, codes.SIGNAL_REPLACE, instrument, o.filled * instruments(k, instrument).lot + qty, priority
-                )
-                if row >= 0:
-                    s = signals(k, row)
-                    s.order_id = order_id
-                    s.price = price
+                whole = o.filled * instruments(k, instrument).lot + qty
+                queue_replace(k, ctx, order_id, instrument, whole, price, 0.0, 0.0, priority, life_ms)
             return order_id
     if not price > 0.0:
         return 0
-    return queue_order(k, ctx, side, qty, price, 0.0, codes.GTC, codes.POST_ONLY, instrument, priority, 0)
+    return queue_order(k, ctx, side, qty, price, 0.0, 0.0, codes.GTC, codes.POST_ONLY, instrument, priority, life_ms)
 
 
-def queue_cancel(k: Kernel, ctx: Caller, order_id: int, instrument: int, priority: int) -> None:
+def queue_cancel(k: Kernel, ctx: Caller, order_id: int, instrument: int, priority: int, life_ms: int) -> None:
     """Queue the wish to cancel an order."""
-    row = queue(k, ctx, codes.SIGNAL_CANCEL, instrument, 0.0, priority)
+    row = queue(k, ctx, codes.SIGNAL_CANCEL, instrument, 0.0, priority, life_ms)
     if row >= 0:
         signals(k, row).order_id = order_id
 
 
-def queue_order(k: Kernel, ctx: Caller, side: int, qty: float, limit: float, stop: float, tif: int, mask: int,
-                instrument: int, priority: int, life_ms: int) -> int:  # fmt: skip
+def queue_replace(k: Kernel, ctx: Caller, order_id: int, instrument: int, qty: float, limit: float, stop: float,
+                  trail: float, priority: int, life_ms: int) -> None:  # fmt: skip
+    """Queue the wish to change an order."""
+    row = queue(k, ctx, codes.SIGNAL_REPLACE, instrument, qty, priority, life_ms)
+    if row >= 0:
+        s = signals(k, row)
+        s.order_id = order_id
+        s.price = trailing(limit, trail)
+        s.stop = stop
+        s.type = codes.TRAILING if trail != 0.0 else codes.MARKET
+
+
+def trailing(limit: float, trail: float) -> float:
+    """The price of an order: its limit or its distance; not a number, which risk refuses, when both are given."""
+    if trail == 0.0:
+        return limit
+    return trail if limit == 0.0 else math.nan
+
+
+def queue_order(k: Kernel, ctx: Caller, side: int, qty: float, limit: float, stop: float, trail: float, tif: int,
+                mask: int, instrument: int, priority: int, life_ms: int) -> int:  # fmt: skip
     """Reserve an id and queue the order under it."""
-    row = queue(k, ctx, codes.SIGNAL_ORDER, instrument, qty, priority)
+    row = queue(k, ctx, codes.SIGNAL_ORDER, instrument, qty, priority, life_ms)
     if row < 0:
         return 0
     s = signals(k, row)
     s.side = side
-    s.price = limit
+    s.price = trailing(limit, trail)
     s.stop = stop
     s.tif = tif
     s.mask = mask & (codes.POST_ONLY | codes.REDUCE_ONLY)
-    s.life_ms = life_ms
-    if stop > 0.0:
+    if trail != 0.0:
+        s.type = codes.TRAILING
+    elif stop > 0.0:
         s.type = codes.STOP_LIMIT if limit > 0.0 else codes.STOP
     elif limit > 0.0:
         s.type = codes.LIMIT

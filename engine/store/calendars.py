@@ -6,14 +6,19 @@ nanosecond, so that the close belongs to its own date.
 
 import difflib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 
 from engine.errors import ConfigError
+from engine.store.files import atomic_file, cache_dir, text_hash
+from engine.store.instruments import InstrumentInfo
 
 DAY_NS = 86_400_000_000_000
 SPAN = 3650  # days
@@ -198,3 +203,43 @@ def action_time(when: object, calendar: str) -> int:
     known = sessions(calendar, first, first + SPAN + 10)
     at = int(np.searchsorted(known.days, day, side="left"))
     return int(known.opens[at]) if at < len(known.opens) else ns
+
+
+def trading_hours(calendar: str, timezone: str, first: int, last: int) -> tuple[Times, int]:
+    """When a market trades between two times (ns UTC), and when its trading day begins.
+
+    First: opens and closes of its sessions as rows of two, ns UTC; none for "24/7". Second: ns after midnight UTC, the
+    middle of the night between two sessions (the median over them, so that summer time does not matter to markets that
+    close), or midnight in `timezone` at the first time when the market never closes.
+    """
+    if calendar == "24/7":
+        moment = datetime.fromtimestamp(first / 1e9, ZoneInfo(timezone))
+        return np.zeros((0, 2), np.int64), -int((moment.utcoffset() or timedelta()).total_seconds()) * 10**9 % DAY_NS
+    hours = _known_hours(calendar, first // DAY_NS - 10, last // DAY_NS + 10)
+    night = hours[1:, 0] - hours[:-1, 1]
+    middle = (hours[:-1, 1] + night // 2)[night < DAY_NS]
+    apart = (middle - middle[:1] + DAY_NS // 2) % DAY_NS - DAY_NS // 2  # of the first, on the circle of a day
+    return hours, int(middle[0] + int(np.median(apart))) % DAY_NS if len(middle) else 0
+
+
+def hours_of(instruments: Sequence[InstrumentInfo], first: int, last: int) -> tuple[list[Times], list[int]]:
+    """For each instrument its sessions, and when its trading day begins."""
+    kinds = {(i.calendar, i.timezone): trading_hours(i.calendar, i.timezone, first, last) for i in instruments}
+    found = [kinds[i.calendar, i.timezone] for i in instruments]
+    return [hours for hours, _ in found], [begins for _, begins in found]
+
+
+def _known_hours(calendar: str, first_day: int, last_day: int) -> Times:
+    """Opens and closes of the sessions, kept in the cache: the calendars' own package takes a second to import."""
+    key = text_hash(calendar, str(first_day), str(last_day), version("exchange_calendars"))
+    path = cache_dir("calendars") / f"{key}.npy"
+    if path.is_file():
+        try:
+            return np.asarray(np.load(path), np.int64).reshape(-1, 2)
+        except (OSError, ValueError):  # A cache is rebuilt, not repaired.
+            path.unlink(missing_ok=True)
+    known = sessions(calendar, first_day, last_day)
+    hours = np.stack([known.opens, known.closes], axis=1)
+    with atomic_file(path) as part, part.open("wb") as file:
+        np.save(file, hours)
+    return hours

@@ -28,6 +28,7 @@ MS = 1_000_000
 START = 20_000 * 86_400_000_000_000
 WISHES: dict[int, Sequence[Callable[[Ctx], Any]]] = {}
 IDS: list[int] = []
+REFUSED: list[str] = []
 
 
 class Trader(Strategy):
@@ -86,6 +87,7 @@ def play(events: Tape, wishes: dict[int, Any], trader: Trader | None = None, **s
     """What the venue reported: (word, millisecond, lots, price) of fills, (word, millisecond, reason) of the rest."""
     drive = driven(events, wishes, trader, **settings)
     outputs = drive.outputs()
+    REFUSED[:] = [codes.NAMES["reason"][int(r)] for r in outputs.refusals["reason"]]
     found: list[tuple[Any, ...]] = []
     for row in outputs.reports[outputs.reports["code"] != codes.ACK]:
         word, at = codes.NAMES["report"][int(row["code"])], (int(row["ts"]) - START) / MS
@@ -173,7 +175,9 @@ RESTING = {
 STOPS = {
     "a stop waits for its price, then takes": (
         [BOOK, q(10.01, 5, 10.03, 4), q(10.03, 5, 10.05, 4)], {0: buy(2, stop=10.05)}, [("fill", 2, 2, 10.05)]),
-    "a trade triggers it too": ([BOOK, t(10.02, 1, 1), BOOK], {0: buy(2, stop=10.02)}, [("fill", 1, 2, 10.02)]),
+    "a trade triggers it too": ([BOOK, t(10.03, 1, 1), BOOK], {0: buy(2, stop=10.03)}, [("fill", 1, 2, 10.02)]),
+    "one that the book is past already takes on arrival": ([BOOK, BOOK], {0: buy(2, stop=10.02)},
+                                                           [("fill", 0, 2, 10.02)]),
     "a stop-limit rests when the market is past it": (
         [BOOK, q(9.95, 5, 9.97, 4), t(9.99, 3, 1), t(10.00, 3, 1)], {0: sell(2, 9.99, stop=9.98)},
         [("fill", 3, -2, 9.99)]),

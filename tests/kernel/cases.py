@@ -20,6 +20,7 @@ from engine.kernel.indicators import (
     Highest,
     Lowest,
     Mean,
+    OrderFlow,
     RateOfChange,
     RollingVWAP,
     SessionVWAP,
@@ -37,7 +38,7 @@ CASES: list[tuple[Any, str, tuple[float, ...]]] = [
     (RSI, "x", (14,)), (RSI, "x", (1,)), (MACD, "x", (12, 26, 9)),
     (RateOfChange, "x", (10,)), (Window, "x", (3,)), (ATR, "hlx", (14,)), (Donchian, "xl", (20,)),
     (Highest, "x", (20,)), (Lowest, "x", (20,)), (Highest, "x", (64,)), (Lowest, "x", (1,)), (VWAP, "xv", ()),
-    (RollingVWAP, "xv", (20,)), (SessionVWAP, "xvd", ()),
+    (RollingVWAP, "xv", (20,)), (SessionVWAP, "xvd", ()), (OrderFlow, "xhvd", ()),
 ]  # fmt: skip
 IDS = [f"{cls.__name__}{args}" for cls, _, args in CASES]
 

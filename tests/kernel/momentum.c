@@ -41,7 +41,7 @@ void on_bar(State *self, const Bar *bar, Ctx *ctx) {
     fast = mean_update(&self->fast_mean, bar->close, self->fast);
     slow = mean_update(&self->slow_mean, bar->close, self->slow);
     if (self->slow_mean.n >= self->slow_mean.length) {
-        if (fast > slow) tandem_target(ctx, -1, self->qty);
-        else tandem_target(ctx, -1, self->short_ ? -self->qty : 0.0);
+        if (fast > slow) tandem_target(ctx, -1, self->qty, 0, 0);
+        else tandem_target(ctx, -1, self->short_ ? -self->qty : 0.0, 0, 0);
     }
 }

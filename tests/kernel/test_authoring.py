@@ -155,7 +155,7 @@ def test_nothing_right_is_refused() -> None:
 BEYOND_LINT = {
     "a local of two types": ("x = (1.0, 2.0)\nif bar.close > 1.0:\n    x = 3.0\nself.total = x[0]", "`x` is sometimes"),
     "too few arguments": ("self.total = self.average.update(bar.close)", "length"),
-    "too many arguments": ("ctx.cancel_all(1, 2, 3)", "argument"),
+    "too many arguments": ("ctx.cancel_all(1, 2, 3, 4)", "argument"),
     "an unknown keyword": ("ctx.target(1.0, stop=2.0)", "stop"),
     "something that no compiled code can use": ("self.total = CONFIG.level", "CONFIG"),
 }

@@ -86,6 +86,7 @@ VERBS = """
 n: int
 last: int
 first: int
+trail: int
 
 def on_report(self, report, ctx):
     if report.code == codes.FILL and report.order_id == self.first:
@@ -96,19 +97,24 @@ def on_bar(self, bar, ctx):
     step = self.n % 12
     if step == 1:
         ctx.target_weight(0.25)
-        ctx.target_weight(0.2 + ctx.pending + ctx.entry_price * 0.0)
+        ctx.target_weight(0.2 + ctx.pending + ctx.entry_price * 0.0, priority=3, life_ms=60000)
     elif step == 2:
         self.first = ctx.buy(3.0, limit=ctx.mark(bar.instrument) - 0.3, mask=codes.POST_ONLY, priority=2)
         self.last = ctx.sell(2.0, stop=bar.close - 1.0, tif=codes.DAY)
         ctx.buy(1.0)
+        self.trail = ctx.sell(1.0, trail=0.7, life_ms=400000)
+    elif step == 3:
+        ctx.quote(ctx.mark(bar.instrument) - 0.4, bar.close + 0.4, 2.0, priority=1, life_ms=150000)
     elif step == 4:
+        ctx.quote(bar.close - 0.4, ctx.bid, 1.0)
         if ctx.is_open(self.last):
-            ctx.replace(self.last, 4.0, stop=bar.close - 2.0)
+            ctx.replace(self.last, 4.0, stop=bar.close - 2.0, life_ms=90000)
+        ctx.replace(self.trail, 2.0, trail=0.5)
     elif step == 6:
-        ctx.cancel(self.first)
+        ctx.cancel(self.first, life_ms=5000)
         ctx.sell(1.0, limit=bar.close + 0.2, stop=bar.close - 0.2, tif=codes.GTD, life_ms=120000)
     elif step == 8:
-        ctx.cancel_all()
+        ctx.cancel_all(priority=2)
     elif step == 10:
         ctx.target(-2.0 if ctx.position > 3.0 and ctx.equity > ctx.cash else 0.0)
         ctx.target(1.0)
@@ -116,32 +122,38 @@ def on_bar(self, bar, ctx):
 VERBS_C = r"""
 #include "verbs.h"
 void on_report(State *s, const Report *r, Ctx *ctx) {
-    if (r->code == TANDEM_FILL && r->order_id == s->first) tandem_cancel(ctx, s->last);
+    if (r->code == TANDEM_FILL && r->order_id == s->first) tandem_cancel(ctx, s->last, 0, 0);
 }
 void on_bar(State *s, const Bar *bar, Ctx *ctx) {
     s->n += 1;
     switch (s->n % 12) {
     case 1:
-        tandem_target_weight(ctx, -1, 0.25);
-        tandem_target_weight(ctx, -1, 0.2 + tandem_pending(ctx, -1) + tandem_entry_price(ctx, -1) * 0.0);
+        tandem_target_weight(ctx, -1, 0.25, 0, 0);
+        tandem_target_weight(ctx, -1, 0.2 + tandem_pending(ctx, -1) + tandem_entry_price(ctx, -1) * 0.0, 3, 60000);
         break;
     case 2:
-        s->first = tandem_order(ctx, -1, TANDEM_BUY, 3.0, tandem_mark(ctx, bar->instrument) - 0.3, 0.0, TANDEM_GTC,
-                                TANDEM_POST_ONLY, 2, 0);
-        s->last = tandem_order(ctx, -1, TANDEM_SELL, 2.0, 0.0, bar->close - 1.0, TANDEM_DAY, 0, 0, 0);
+        s->first = tandem_order(ctx, -1, TANDEM_BUY, 3.0, tandem_mark(ctx, bar->instrument) - 0.3, 0.0, 0.0,
+                                TANDEM_GTC, TANDEM_POST_ONLY, 2, 0);
+        s->last = tandem_order(ctx, -1, TANDEM_SELL, 2.0, 0.0, bar->close - 1.0, 0.0, TANDEM_DAY, 0, 0, 0);
         tandem_buy(ctx, -1, 1.0, 0.0);
+        s->trail = tandem_order(ctx, -1, TANDEM_SELL, 1.0, 0.0, 0.0, 0.7, TANDEM_GTC, 0, 0, 400000);
         break;
+    case 3: tandem_quote(ctx, -1, tandem_mark(ctx, bar->instrument) - 0.4, bar->close + 0.4, 2.0, 1, 150000); break;
     case 4:
-        if (tandem_is_open(ctx, s->last)) tandem_replace(ctx, s->last, 4.0, 0.0, bar->close - 2.0);
+        tandem_quote(ctx, -1, bar->close - 0.4, tandem_touch(ctx, -1)->bid, 1.0, 0, 0);
+        if (tandem_is_open(ctx, s->last)) tandem_replace(ctx, s->last, 4.0, 0.0, bar->close - 2.0, 0.0, 0, 90000);
+        tandem_replace(ctx, s->trail, 2.0, 0.0, 0.0, 0.5, 0, 0);
         break;
     case 6:
-        tandem_cancel(ctx, s->first);
-        tandem_order(ctx, -1, TANDEM_SELL, 1.0, bar->close + 0.2, bar->close - 0.2, TANDEM_GTD, 0, 0, 120000);
+        tandem_cancel(ctx, s->first, 0, 5000);
+        tandem_order(ctx, -1, TANDEM_SELL, 1.0, bar->close + 0.2, bar->close - 0.2, 0.0, TANDEM_GTD, 0, 0,
+                     120000);
         break;
-    case 8: tandem_cancel_all(ctx, -1); break;
+    case 8: tandem_cancel_all(ctx, -1, 2, 0); break;
     case 10:
-        tandem_target(ctx, -1, tandem_position(ctx, -1) > 3.0 && tandem_equity(ctx) > tandem_cash(ctx) ? -2.0 : 0.0);
-        tandem_target(ctx, -1, 1.0);
+        tandem_target(ctx, -1, tandem_position(ctx, -1) > 3.0 && tandem_equity(ctx) > tandem_cash(ctx) ? -2.0 : 0.0,
+                      0, 0);
+        tandem_target(ctx, -1, 1.0, 0, 0);
         break;
     }
 }
@@ -153,7 +165,7 @@ def test_every_verb_in_c_is_the_verb(built: Built, tmp_path: Path) -> None:
     data = bars(600, instruments=2, seed=8)
     expected = backtest(cls(), data)
     actions, types = set(expected.raw["orders"]["action"].tolist()), set(expected.raw["orders"]["type"].tolist())
-    assert actions == {1, 2, 3} and types >= {1, 2, 3, 4}  # new, cancel, replace; market, limit, stop, stop-limit
+    assert actions == {1, 2, 3} and types == {1, 2, 3, 4, 5}  # new, cancel, replace; every type
     assert same(expected, backtest(in_c(cls, built(cls, VERBS_C, "verbs"))(), data))
 
 
@@ -232,7 +244,7 @@ void on_slice(State *s, const Slice *end, Ctx *ctx) {
     for (int64_t i = 0; i < tandem_instruments(ctx); i++) {
         Mean *m = &TANDEM_ITEM(Mean, s->means, i);
         m->n += 1;
-        tandem_target(ctx, i, TANDEM_ITEM(double, s->prices, i) > 100.0 && m->n > 3 ? 1.0 : 0.0);
+        tandem_target(ctx, i, TANDEM_ITEM(double, s->prices, i) > 100.0 && m->n > 3 ? 1.0 : 0.0, 0, 0);
     }
 }
 """
@@ -251,7 +263,8 @@ def test_the_header_is_cpp_too(built: Built, tmp_path: Path) -> None:
         pytest.skip("no C++ compiler (g++, clang++) on this machine")
     (tmp_path / "one.h").write_text(header(Momentum))
     (tmp_path / "one.cpp").write_text(
-        '#include "one.h"\nvoid on_bar(State *s, const Bar *b, Ctx *c) { tandem_target(c, -1, b->close * s->qty); }\n'
+        '#include "one.h"\n'
+        "void on_bar(State *s, const Bar *b, Ctx *c) { tandem_target(c, -1, b->close * s->qty, 0, 0); }\n"
     )
     subprocess.run(
         [found, "-std=c++17", "-fsyntax-only", "-Wall", "-Wno-unused-function", "one.cpp"], cwd=tmp_path, check=True
@@ -262,7 +275,9 @@ def test_a_rebuilt_library_takes_effect_in_one_process(built: Built) -> None:
     """The digest is the file's: the same path with other code is another strategy."""
     data, sides, digests = bars(50), [], set()
     for qty in ("1.0", "-1.0"):
-        body = f"void on_bar(State *s, const Bar *b, Ctx *c) {{ (void)s, (void)b; tandem_target(c, -1, {qty}); }}\n"
+        body = (
+            f"void on_bar(State *s, const Bar *b, Ctx *c) {{ (void)s, (void)b; tandem_target(c, -1, {qty}, 0, 0); }}\n"
+        )
         body = f'#include "momentum.h"\n{body}'
         cls = in_c(Bare, built(Momentum, body))
         result = backtest(cls(), data)

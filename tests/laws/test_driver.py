@@ -12,7 +12,7 @@ from engine.config import Risk, VenueModel
 from engine.errors import StrategyError
 from strategies import MarketMaking
 from tests.backtest.test_ticks import random_ticks
-from tests.laws.world import MINUTE, SIZES, Fuzz, FuzzAll, decode, stage, subjects
+from tests.laws.world import MINUTE, SIZES, Fuzz, FuzzAll, FuzzTicks, decode, stage, subjects
 
 LATENCIES = st.sampled_from([0.0, 0.5, 2.0])
 
@@ -22,9 +22,10 @@ def test_on_bars(subject: Subject) -> None:
     subject.driver()
 
 
-@given(st.integers(0, 999), LATENCIES, LATENCIES, LATENCIES, st.sampled_from([Fuzz, FuzzAll, MarketMaking]))
-def test_on_ticks(seed: int, order: float, report: float, feed: float, kind: type) -> None:
-    venue = VenueModel(order_ms=order, report_ms=report, feed_ms=feed, queue="power", taker_bps=2.0)
+@given(st.integers(0, 999), LATENCIES, LATENCIES, LATENCIES, st.sampled_from([Fuzz, FuzzTicks, MarketMaking]),
+       st.sampled_from([0.0, 1.0]))  # fmt: skip
+def test_on_ticks(seed: int, order: float, report: float, feed: float, kind: type, jitter: float) -> None:
+    venue = VenueModel(order_ms=order, report_ms=report, feed_ms=feed, jitter=jitter, queue="power", taker_bps=2.0)
     given_ = [kind() if kind is MarketMaking else kind(seed=seed)]
     subject = Subject(Prepared(given_, random_ticks(seed, 300), 1e5, Risk(leverage=4.0), venue, True, SIZES, "raise",
                                None))  # fmt: skip

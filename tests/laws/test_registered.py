@@ -15,12 +15,13 @@ from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 from strategies import BUILT_IN
 from tests.backtest.test_ticks import random_ticks
-from tests.laws.world import QUICK, Fuzz, FuzzAll
+from tests.laws.world import QUICK, Fuzz, FuzzAll, FuzzTicks
 
 CANDIDATES = {
     **{name: cls(**QUICK.get(name, {})) for name, cls in BUILT_IN.items()},
     "fuzz": Fuzz(),
     "fuzz_all": FuzzAll(),
+    "fuzz_ticks": FuzzTicks(),
 }
 each = pytest.mark.parametrize("name", CANDIDATES)
 on_bars = pytest.mark.parametrize(

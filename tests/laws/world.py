@@ -11,7 +11,7 @@ from backtest.check import Subject
 from backtest.run import Prepared
 from engine.config import Risk, VenueModel
 from engine.kernel import codes
-from engine.kernel.events import Bar, Depth, Event, Report, Slice
+from engine.kernel.events import Bar, Depth, Event, Quote, Report, Slice, Trade
 from engine.kernel.layout import Array
 from engine.kernel.machine import Sizes
 from engine.kernel.signals import Ctx
@@ -48,7 +48,7 @@ class Fuzz(Strategy):
         tif, mask, priority = 1 + self.draw(5), self.draw(4) if self.draw(3) == 0 else 0, self.draw(5) - 2
         which, life = self.draw(8), self.draw(4) * 45_000
         if verb == 0:
-            ctx.target(qty, i, priority)
+            ctx.target(qty, i, priority, life)
         elif verb == 1:
             ctx.target(-qty, i, priority)
         elif verb == 2:
@@ -72,11 +72,19 @@ class Fuzz(Strategy):
         elif verb == 11:
             self.ids[which] = ctx.sell(qty, near, other, tif, mask, i, priority, life)
         elif verb == 12:
-            ctx.cancel(self.ids[which], priority)
+            ctx.cancel(self.ids[which], priority, life)
         elif verb == 13:
-            ctx.replace(self.ids[which], qty + 1.0, near * self.draw(2), other * self.draw(2), priority)
+            trail = 0.004 * price * self.draw(3) * self.draw(2)
+            limit = near * self.draw(2) if trail == 0.0 else 0.0
+            ctx.replace(self.ids[which], qty + 1.0, limit, other * self.draw(2), priority, life, trail)
         elif verb == 14:
             ctx.cancel_all(i, priority)
+        elif verb == 15 and which > 3:
+            trail, stop = 0.002 * price * (1 + self.draw(4)), other * (self.draw(3) // 2)
+            if which > 5:
+                self.ids[which] = ctx.buy(qty, 0.0, stop, tif, mask, i, priority, life, trail)
+            else:
+                self.ids[which] = ctx.sell(qty, 0.0, stop, tif, mask, i, priority, life, trail)
         elif verb == 15 and which == 0:
             ctx.target(math.nan if qty > 3.0 else 1e300, i)
 
@@ -96,6 +104,22 @@ class Fuzz(Strategy):
     def on_report(self, report: Report, ctx: Ctx) -> None:
         if self.draw(100) * 4 < self.often:
             self.act(report.instrument, ctx)
+
+
+class FuzzTicks(Fuzz):
+    """The same on quotes and trades; it asks a little less often, and keeps two orders in the book at times."""
+
+    def on_quote(self, quote: Quote, ctx: Ctx) -> None:
+        if self.x == 0:
+            self.x = 1 + self.seed * 7919
+        if self.draw(400) < self.often:
+            self.act(quote.instrument, ctx)
+        if self.draw(400) < self.often:
+            ctx.quote(quote.bid, quote.ask * self.draw(4), 1.0 + self.draw(3), life_ms=self.draw(3) * 7)
+
+    def on_trade(self, trade: Trade, ctx: Ctx) -> None:
+        if self.draw(400) < self.often:
+            self.act(trade.instrument, ctx)
 
 
 class FuzzAll(Fuzz):
@@ -258,7 +282,18 @@ def subjects(
     return stage(given, tape, risk, venue, cash)
 
 
-QUICK: dict[str, dict[str, Any]] = {"momentum": {"fast": 2, "slow": 5, "short": True}}  # so that they trade soon
+QUICK: dict[str, dict[str, Any]] = {  # so that they trade soon
+    "momentum": {"fast": 2, "slow": 5, "short": True},
+    "scalping": {
+        "memory_s": 0.2,
+        "scale_s": 1.0,
+        "entry": 0.5,
+        "trend": 0.1,
+        "spread": 9.0,
+        "hold_s": 0.4,
+        "pause_s": 0.0,
+    },
+}
 
 
 def stage(

@@ -8,9 +8,9 @@ from engine.kernel.indicators.base import Indicator
 from engine.kernel.indicators.deviations import Bollinger, Deviation, ZScore
 from engine.kernel.indicators.oscillators import MACD, RSI, RateOfChange, Window
 from engine.kernel.indicators.ranges import ATR, Donchian, Highest, Lowest
-from engine.kernel.indicators.volumes import VWAP, RollingVWAP, SessionVWAP
+from engine.kernel.indicators.volumes import VWAP, OrderFlow, RollingVWAP, SessionVWAP
 
 __all__ = [
     "ATR", "EMA", "MACD", "RSI", "VWAP", "WMA", "Bollinger", "Decay", "Deviation", "Donchian", "Highest", "Indicator",
-    "Lowest", "Mean", "RateOfChange", "RollingVWAP", "SessionVWAP", "Slope", "Wilder", "Window", "ZScore",
+    "Lowest", "Mean", "OrderFlow", "RateOfChange", "RollingVWAP", "SessionVWAP", "Slope", "Wilder", "Window", "ZScore",
 ]  # fmt: skip

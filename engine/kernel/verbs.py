@@ -227,51 +227,6 @@ static inline int tandem_is_open(const Ctx *ctx, int64_t order_id) {
     return o->id == order_id && TANDEM_RESERVED <= o->state && o->state < TANDEM_DONE_FILLED;
 }
 
-/* One side of tandem_quote: the id of its order from now on. A price on the tick is no worse than asked. */
-static inline double tandem_to_tick(double price, double tick, int side) {
-    double steps = price / tick, near, per_one;
-    if (!(steps < 4e15)) return price;
-    near = floor(steps + 0.5);
-    if (fabs(steps - near) >= 1e-6) near = side > 0 ? floor(steps) : ceil(steps);
-    per_one = floor(1.0 / tick + 0.5);
-    return fabs(per_one * tick - 1.0) < 1e-12 ? near / per_one : near * tick;
-}
-static inline int64_t tandem_keep(Ctx *ctx, int64_t id, int side, double price, double qty, int64_t i, int priority) {
-    Kernel *k = tandem_kernel(ctx);
-    OpenOrder *o = TANDEM_ROW(OpenOrder, k, open, id & k->order_mask);
-    double step = TANDEM_ROW(Instrument, k, instruments, i)->tick;
-    Signal *s;
-    if (id != 0 && tandem_is_open(ctx, id)) {
-        if (o->state != TANDEM_SENT && o->state != TANDEM_WORKING) return id;
-        if (!(price > 0.0)) {
-            s = tandem_queue(ctx, TANDEM_SIGNAL_CANCEL, i, 0.0, priority);
-            if (s) s->order_id = id;
-        } else if (fabs(tandem_to_tick(price, step, side) - o->price) > 0.5 * step) {
-            s = tandem_queue(ctx, TANDEM_SIGNAL_REPLACE, i, (double)o->filled * tandem_lot(k, i) + qty, priority);
-            if (s) {
-                s->order_id = id;
-                s->price = price;
-            }
-        }
-        return id;
-    }
-    if (!(price > 0.0)) return 0;
-    return tandem_order(ctx, i, side, qty, price, 0.0, TANDEM_GTC, TANDEM_POST_ONLY, priority, 0);
-}
-/* Keep a resting buy of `qty` units at `bid` and a sale at `ask`, moving only what changed; 0 keeps none there. */
-static inline void tandem_quote(Ctx *ctx, int64_t instrument, double bid, double ask, double qty) {
-    Kernel *k = tandem_kernel(ctx);
-    int64_t i = tandem_index(ctx, instrument);
-    Desk *d;
-    if (!tandem_exists(k, i)) {
-        ctx->fault = TANDEM_FAULT_QUEUE;
-        return;
-    }
-    d = TANDEM_ROW(Desk, k, desks, ctx->strategy * k->instruments + i);
-    d->buy = tandem_keep(ctx, d->buy, TANDEM_BUY, bid, qty, i, 0);
-    d->sell = tandem_keep(ctx, d->sell, TANDEM_SELL, ask, qty, i, 0);
-}
-
 /* The best quote of the instrument of the event, as the fields of Market; 0 where there is none. */
 static inline const Market *tandem_market(const Ctx *ctx) {
     Kernel *k = tandem_kernel(ctx);

@@ -201,8 +201,9 @@ static void look(State *s, Ctx *ctx) {
             + tandem_level_price(ctx, -1, level);
     if (tandem_spread(ctx) > 0.0 && !tandem_crossed(ctx) && !tandem_stale(ctx)) {
         double lean = 0.01 * (double)(s->n % 3);
-        tandem_quote(ctx, -1, tandem_bid(ctx) - lean, tandem_ask(ctx) + lean, 2.0 + 1.0 * (fmod(s->total, 2.0) > 1.0));
-    } else tandem_quote(ctx, -1, 0.0, 0.0, 1.0);
+        tandem_quote(ctx, -1, tandem_bid(ctx) - lean, tandem_ask(ctx) + lean, 2.0 + 1.0 * (fmod(s->total, 2.0) > 1.0),
+                     0, 0);
+    } else tandem_quote(ctx, -1, 0.0, 0.0, 1.0, 0, 0);
 }
 void on_quote(State *s, const Quote *quote, Ctx *ctx) { (void)quote; look(s, ctx); }
 void on_depth(State *s, const Depth *depth, Ctx *ctx) {

@@ -1,106 +1,184 @@
-"""The twin of a live session: the same strategies on the market data that its journal holds, at the simulated venue.
+"""The twin: a journal's market events through the simulated venue, beside what really happened.
 
-Law 1: the twin is given what the session was given: strategies, instruments, limits, cash, and the time that its orders
-       and their reports took (the median of the journal, half each way).
-Law 2: orders are the same until an execution report comes at another moment or says something else; from there the
-       difference is measured, not explained away.
+A replay asks whether the logic is the same; the twin asks whether the simulated venue is like the real one, and its
+answer is numbers. Law: orders differ only after an execution report, a command or a correction has differed; so where
+the venue is the one that was traded at, nothing differs.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backtest.run import Prepared
-from engine.config import Risk, VenueModel
+from backtest.drive import Drive, SimulatedVenue, program, uncompiled
+from engine.config import VenueModel
 from engine.errors import DataError
 from engine.journal import Journal
 from engine.journal.format import EVENTS, ORDERS
 from engine.kernel import codes
-from engine.kernel.machine import Machine
 from engine.plan import Find, Plan
-from engine.replay import rebuilt
-from engine.store.tape import Tape, frozen
+from engine.replay import CHUNK, at_reloads, pieces, rebuilt
+from engine.session import halt_error
+from engine.store.tape import frozen
 
-MARKET = (codes.BAR, codes.QUOTE, codes.TRADE, codes.DEPTH, codes.FUNDING, codes.SPLIT, codes.DIVIDEND)
-SAME = ("instrument", "strategy", "action", "side", "type", "tif", "qty", "price", "stop")  # what an order asks for
 Rows = np.ndarray[Any, Any]
+MARKET = (codes.BAR, codes.QUOTE, codes.TRADE, codes.DEPTH, codes.FUNDING, codes.SPLIT, codes.DIVIDEND)
+TICKS = (codes.QUOTE, codes.TRADE, codes.DEPTH)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: counts, the share of the ordered lots that was filled, slippage (bps of the last price when the
+    order was sent, worse is positive, weighted by lots), ms from order to first report, fees and gain in cash."""
+
+    orders: int
+    fills: int
+    fill_ratio: float
+    slippage_bps: float
+    latency_ms: float
+    fees: float
+    gain: float
 
 
 @dataclass(frozen=True)
 class Twin:
-    """Figures of both by the same names; `same`: orders that are equal from the first on; `round_trip_ms`: measured."""
+    """What happened, and what the simulated venue makes of the same market.
 
-    live: Mapping[str, float]
-    backtest: Mapping[str, float]
+    `same`: how many orders from the first on are equal byte for byte. `tracking_bps`: standard deviation of the
+    difference of the two equities' changes over `points` stretches, in bps of the equity at the start.
+    """
+
+    happened: Side
+    simulated: Side
     same: int
-    round_trip_ms: float
+    tracking_bps: float
+    points: int
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{'':<18}{'Live':>16}{'Backtest':>16}"]
-        for name, value in self.live.items():
-            cells = [f"{v:,.2f}" if name in MONEY else f"{v:,.0f}" for v in (value, self.backtest[name])]
-            lines.append(f"{name:<18}{cells[0]:>16}{cells[1]:>16}")
-        first = min(int(self.live["Orders"]), int(self.backtest["Orders"]))
-        said = "all orders are the same" if self.same == first else f"the first {self.same:,} orders are the same"
-        return "\n".join([*lines, f"With a round trip of {self.round_trip_ms:.2f} ms, as measured, {said}."])
+        words = {"orders": "Orders", "fills": "Fills", "fill_ratio": "Filled of the ordered lots",
+                 "slippage_bps": "Slippage, bps", "latency_ms": "Order to report, ms, median", "fees": "Fees",
+                 "gain": "Gain"}  # fmt: skip
+        rows = [f"{'':<28}{'happened':>14}{'simulated':>14}"]
+        for name, word in words.items():
+            shown = (f"{getattr(side, name):>14,.4g}" if name.endswith(("ratio", "ms", "bps")) else
+                     f"{getattr(side, name):>14,.2f}" if name in ("fees", "gain") else
+                     f"{getattr(side, name):>14,}" for side in (self.happened, self.simulated))  # fmt: skip
+            rows.append(f"{word:<28}" + "".join(shown))
+        same = f"the first {self.same:,} orders are the same; tracking error {self.tracking_bps:.3g} bps "
+        return "\n".join([*rows, f"{same}over {self.points} stretches", *self.notes])
 
 
-MONEY = ("Profit and loss", "Fees", "Turnover")
+def twin(folder: Path | str, find: Find, venue: VenueModel | None = None, *, exact: bool = True,
+         points: int = 100) -> Twin:  # fmt: skip
+    """Run a journal's market events through the simulated venue and compare.
 
-
-def twin(folder: Path | str, find: Find, *, risk: Risk | None = None, venue: VenueModel | None = None) -> Twin:
-    """Run the backtest of a journal and lay both side by side. `find`: classes of strategies by name.
-
-    `risk`: the limits of then; `venue`: what the simulated venue is like, but for its latencies. Raises JournalError
-    for a journal that is damaged, DataError for one without market data.
+    Raises JournalError, ImageError as `replay` does; DataError for a journal without market data; KernelHalted when
+    the twin's kernel stops for another reason than a risk limit.
     """
     journal = Journal(folder)
     events, orders = journal.rows(EVENTS), journal.rows(ORDERS)
-    market = events[np.isin(events["kind"], MARKET)]
+    market = frozen(events[np.isin(events["kind"], MARKET)].view("V64").copy().view(events.dtype))
     if not len(market):
-        raise DataError(f"{journal.name} holds no market data; there is nothing to run a backtest on.")
-    plan, trip = Plan.of(journal.header, find, exact=False), round_trip_ns(events, orders) / 1e6
-    model = VenueModel(**{**vars(venue or VenueModel()), "order_ms": trip / 2, "report_ms": trip / 2})
-    tape = Tape(frozen(market), plan.infos, journal.name, journal.name)
-    prepared = Prepared(list(plan.strategies), tape, plan.cash, risk or Risk(), model, plan.compiled, plan.sizes,
-                        "raise", journal.name)  # fmt: skip
-    drive = prepared.drive()
-    drive.advance()
-    rerun = rebuilt(journal, find)
-    rerun.drive()
-    found, multiplier = drive.outputs(), plan.rows["multiplier"] * plan.rows["lot"]
+        raise DataError(f"{journal.name} has no market data; there is nothing to simulate.")
+    plan = Plan.of(journal.header, find, exact=exact)
+    model = venue or VenueModel()
+    ticks = bool(np.isin(market["kind"], TICKS).any())
+    simulated = SimulatedVenue(plan.rows, plan.cash, model, plan.limits["leverage"], plan.sizes.orders)
+    drive = Drive(plan.machine(), simulated, market, 0, False, program(ticks) if plan.compiled else uncompiled(ticks))
+    if drive.advance() == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
+        raise halt_error(drive.machine)
+    outputs = drive.outputs()
+    times, curve, last = equities(journal, find, exact, max(1, len(events) // points))
+    at = np.searchsorted(outputs.curve["ts"], np.array(times, np.int64), side="right") - 1
+    other = np.where(at >= 0, outputs.curve["equity"][np.maximum(at, 0)], plan.cash)
+    gaps = np.diff(np.concatenate([[0.0, 0.0], np.array(curve) - other]))
     reports = events[events["kind"] == codes.REPORT]
-    live = figures(len(market), orders, reports, rerun.session.machine, plan.cash, multiplier)
-    back = figures(len(market), found.orders, found.reports, drive.machine, plan.cash, multiplier)
-    return Twin(live, back, equal(orders, found.orders), trip)
+    k = drive.machine.kernel
+    same = next((n for n, (a, b) in enumerate(zip(orders, outputs.orders, strict=False)) if a.tobytes() != b.tobytes()),
+                min(len(orders), len(outputs.orders)))  # fmt: skip
+    return Twin(side(plan, market, orders, reports, last - plan.cash),
+                side(plan, market, outputs.orders, outputs.reports, k.cash + k.value - plan.cash), same,
+                float(np.std(gaps)) / plan.cash * 1e4, len(curve), notes_of(journal, events))  # fmt: skip
 
 
-def round_trip_ns(events: Rows, orders: Rows) -> float:
-    """The median time from an order to the first report about it; 0 without any."""
-    reports = events[(events["kind"] == codes.REPORT) & (events["order_id"] != 0)]
+def notes_of(journal: Journal, events: Rows) -> list[str]:
+    """What the journal holds that the twin does not repeat."""
+    words = {codes.COMMAND: "commands", codes.CORRECTION: "corrections", codes.GAP: "gaps", codes.TIMER: "timers"}
+    counts = {word: int((events["kind"] == kind).sum()) for kind, word in words.items()}
+    said = [f"{count} {word}" for word, count in counts.items() if count]
+    return [*([f"not repeated by the twin: {', '.join(said)}"] if said else []), *([journal.torn] * bool(journal.torn))]
+
+
+def equities(journal: Journal, find: Find, exact: bool, stretch: int) -> tuple[list[int], list[float], float]:
+    """Times and equities of what happened, at the end of a moment in about every `stretch` events; the last equity."""
+    rerun, times, found = rebuilt(journal, find, exact), list[int](), list[float]()
+    session, k = rerun.session, rerun.session.machine.kernel
+    for piece in pieces(journal.blocks(), min(stretch, CHUNK)):
+        rerun.reloads |= piece.reloads
+        for events in at_reloads(piece.events):
+            end = moment_end(events)
+            for part, ended in ((events[:end], end > 0), (events[end:], False)):
+                if not session.halted:
+                    session.advance(part, closing=False)
+                if ended:
+                    times.append(k.ts)
+                    found.append(k.cash + k.value)
+            if len(events) and events["kind"][-1] == codes.COMMAND and events["code"][-1] == codes.RELOAD:
+                rerun.put(rerun.reloads[int(events["order_id"][-1])])
+    return times, found, k.cash + k.value
+
+
+def moment_end(events: Rows) -> int:
+    """Where the last moment of market data ends that is surely over among the events; 0 when none is."""
+    market = np.isin(events["kind"], MARKET)
+    over = (events["recv"][1:] > events["recv"][:-1]) | ~market[1:]
+    ends = np.flatnonzero(market[:-1] & over)
+    return int(ends[-1]) + 1 if len(ends) else 0
+
+
+def side(plan: Plan, market: Rows, orders: Rows, reports: Rows, gain: float) -> Side:
+    """The numbers of one side."""
+    new = orders[orders["action"] == codes.NEW]
+    fills = reports[reports["code"] == codes.FILL]
+    by_id = np.argsort(new["id"], kind="stable")
+    place = np.minimum(np.searchsorted(new["id"], fills["order_id"], sorter=by_id), max(len(new) - 1, 0))
+    ours = new["id"][by_id[place]] == fills["order_id"] if len(new) else np.zeros(len(fills), bool)
+    fills, order = fills[ours], new[by_id[place[ours]]] if len(new) else new
+    before = last_prices(market, order["instrument"], order["ts"])
+    good = before > 0.0
+    lots = np.abs(fills["qty"])
+    worse = (fills["price"] - before) * np.sign(fills["qty"])
+    bps = worse[good] / before[good] * 1e4
+    slippage = float(np.average(bps, weights=lots[good])) if good.any() else 0.0
+    ordered = int(new["qty"].sum())
+    return Side(len(orders), len(fills), float(lots.sum()) / ordered if ordered else 0.0, slippage,
+                first_answer_ms(new, reports), float(fills["fee"].sum()), gain)  # fmt: skip
+
+
+def first_answer_ms(new: Rows, reports: Rows) -> float:
+    """Median of the time from sending an order to the first report about it."""
     ids, first = np.unique(reports["order_id"], return_index=True)
-    sent = orders[orders["action"] == codes.NEW]
-    at = np.searchsorted(ids, sent["id"])
-    known = (at < len(ids)) & (ids[np.minimum(at, max(len(ids) - 1, 0))] == sent["id"]) if len(ids) else at < 0
-    took = reports["recv"][first[at[known]]] - sent["ts"][known]
-    return float(np.median(took)) if len(took) else 0.0
+    at = np.searchsorted(ids, new["id"])
+    known = np.flatnonzero(at < len(ids))
+    known = known[ids[at[known]] == new["id"][known]]
+    waits = reports["recv"][first[at[known]]] - new["ts"][known]
+    return float(np.median(waits)) / 1e6 if len(waits) else 0.0
 
 
-def figures(events: int, orders: Rows, reports: Rows, machine: Machine, cash: float, unit: Rows) -> dict[str, float]:
-    """What is compared."""
-    fills, kernel = reports[reports["code"] == codes.FILL], machine.kernel
-    traded = np.abs(fills["qty"]) * fills["price"] * unit[fills["instrument"]]
-    return {
-        "Market events": events, "Orders": len(orders), "Fills": len(fills), "Turnover": float(traded.sum()),
-        "Fees": float(fills["fee"].sum()), "Profit and loss": float(kernel.cash + kernel.value - cash),
-    }  # fmt: skip
-
-
-def equal(ours: Rows, theirs: Rows) -> int:
-    """How many orders ask for the same, from the first on."""
-    n = min(len(ours), len(theirs))
-    differ = np.flatnonzero(np.any([ours[name][:n] != theirs[name][:n] for name in SAME], axis=0))
-    return int(differ[0]) if len(differ) else n
+def last_prices(market: Rows, instruments: Rows, times: Rows) -> "np.ndarray[Any, Any]":
+    """The last price of each instrument that was received by a time: middle of the quote, close, or trade; 0 = none."""
+    found = np.zeros(len(times))
+    quotes = market["kind"] == codes.QUOTE
+    prices = np.select(
+        [quotes, market["kind"] == codes.BAR], [0.5 * (market["bid"] + market["ask"]), market["close"]], 0.0
+    )
+    if not (prices > 0.0).any():
+        prices = np.where(market["kind"] == codes.TRADE, market["price"], 0.0)
+    for i in np.unique(instruments).tolist():
+        rows = np.flatnonzero((market["instrument"] == i) & (prices > 0.0))
+        mine = np.flatnonzero(instruments == i)
+        at = np.searchsorted(market["recv"][rows], times[mine], side="right") - 1
+        found[mine] = np.where(at >= 0, prices[rows[np.maximum(at, 0)]], 0.0) if len(rows) else 0.0
+    return found

@@ -119,6 +119,13 @@ class Replay(Settings):
 
 
 @dataclass(frozen=True)
+class Twin(Replay):
+    """Settings of mode=twin."""
+
+    venue: VenueModel = setting(VenueModel, "the simulated venue")
+
+
+@dataclass(frozen=True)
 class Compile(Settings):
     """Settings of mode=compile."""
 
@@ -295,6 +302,16 @@ def run_replay(settings: Replay, dump: Dump) -> int:
     return 1 if found.difference else 0
 
 
+def run_twin(settings: Twin, dump: Dump) -> int:
+    """What happened in a session, beside what the simulated venue makes of the same market."""
+    from backtest.twin import twin
+
+    if not settings.journal:
+        raise ConfigError("mode=twin needs the directory of a journal: tandem mode=twin journal=journals/mine.")
+    print(twin(Path(settings.journal), registry.find, settings.venue, exact=settings.images == "recorded"))
+    return 0
+
+
 def check_port(port: int) -> None:
     """Raise ConfigError for a port of this machine that somebody else listens on, or that we may not have."""
     import socket
@@ -324,6 +341,7 @@ MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     "import": (Import, run_import, "bars, or quotes, trades and depth of a vendor, into a dataset, validated"),
     "check": (Check, run_check, "hold a strategy to every law: no look-ahead, same bytes however it is run"),
     "replay": (Replay, run_replay, "drive the kernel of a journal again: the same orders, byte for byte"),
+    "twin": (Twin, run_twin, "the market of a journal at the simulated venue, beside what really happened"),
     "header": (Header, run_header, "the C header for a strategy in C, Rust or Go"),
     "compile": (Compile, run_compile, "compile the kernel and the strategies ahead"),
     "ui": (Ui, run_ui, "the tracked runs in the browser"),

@@ -1,0 +1,64 @@
+"""The twin: at the venue that was traded at nothing differs; at another one the difference is measured."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from backtest.parity import Parity
+from backtest.run import prepare
+from backtest.twin import Twin, twin
+from engine.config import VenueModel
+from engine.errors import DataError
+from engine.journal import JournalWriter
+from engine.session import PROGRAM
+from engine.store.synthetic import synthetic_tape
+from engine.store.tape import Tape
+from strategies import BUILT_IN
+from tests.backtest.test_ticks import random_ticks
+from tests.laws.world import QUICK
+
+FEES = {"taker_bps": 5.0}
+
+
+def traded(folder: Path, name: str, tape: Tape, venue: VenueModel) -> None:
+    strategy = BUILT_IN[name](**QUICK.get(name, {}))
+    prepared = prepare(strategy, tape, compiled=False, venue=venue, leverage=4.0)
+    journal = JournalWriter(folder, prepared.plan((name,)).header(PROGRAM), sync_ms=math.inf)
+    Parity(prepared, journal).run()
+    journal.seal()
+
+
+def compared(folder: Path, venue: VenueModel) -> Twin:
+    return twin(folder, BUILT_IN.__getitem__, venue, points=20)
+
+
+@pytest.mark.parametrize("name", ["momentum", "market_making"])
+def test_the_same_venue_differs_in_nothing(tmp_path: Path, name: str) -> None:
+    ticks = name == "market_making"
+    tape = random_ticks(3, 400) if ticks else synthetic_tape(100, 2, 5)
+    venue = VenueModel(order_ms=2.0, report_ms=1.0, **FEES) if ticks else VenueModel(slippage_bps=3.0, **FEES)
+    traded(tmp_path / "j", name, tape, venue)
+    found = compared(tmp_path / "j", venue)
+    assert found.same == found.happened.orders == found.simulated.orders > 0
+    assert found.happened.fills > 0 and found.tracking_bps < 1e-6
+    for number in ("fills", "fill_ratio", "slippage_bps", "latency_ms", "fees"):
+        assert getattr(found.happened, number) == getattr(found.simulated, number), number
+    assert found.happened.gain == pytest.approx(found.simulated.gain)
+    assert found.happened.latency_ms == (3.0 if ticks else 0.0)
+
+
+def test_another_venue_is_measured(tmp_path: Path) -> None:
+    traded(tmp_path / "j", "momentum", synthetic_tape(100, 2, 5), VenueModel(slippage_bps=10.0, **FEES))
+    found = compared(tmp_path / "j", VenueModel(**FEES))
+    assert found.happened.slippage_bps - found.simulated.slippage_bps == pytest.approx(10.0, abs=1.0)
+    assert found.tracking_bps > 0.0 and found.happened.gain < found.simulated.gain
+    said = str(found)
+    assert "happened     simulated" in said and "Slippage, bps" in said and "tracking error" in said
+
+
+def test_a_journal_without_a_market(tmp_path: Path) -> None:
+    prepared = prepare(BUILT_IN["momentum"](), synthetic_tape(10, 1, 5), compiled=False)
+    JournalWriter(tmp_path / "j", prepared.plan(("momentum",)).header(PROGRAM)).seal()
+    with pytest.raises(DataError, match="journal j has no market data"):
+        compared(tmp_path / "j", VenueModel())

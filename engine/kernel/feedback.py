@@ -75,6 +75,9 @@ SAID = (
     (r"missing a required argument: '(\w+)'", r"the call lacks the argument `\1`"),
     (r"got an unexpected keyword argument '(\w+)'", r"the call has no argument `\1`"),
     (r"too many positional arguments", "the call has too many arguments"),
+    (r"Type of variable '\$", "the compiler finds no type for a part of this line (a `:=` in a comparison is such); "
+                               "split it into several"),
+    (r"Cannot cast (\w+) to (?:float|int)\d+", r"`\1` stands where a number must be"),
 )  # fmt: skip
 
 

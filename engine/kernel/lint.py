@@ -22,7 +22,7 @@ from engine.kernel.feedback import DEBUG, FIXED, HOLD, INSTEAD, REFUSED
 from engine.kernel.image import methods_of
 from engine.kernel.layout import PerInstrument, Record
 from engine.kernel.signals import Ctx
-from engine.kernel.source import Evident, Source, source_of
+from engine.kernel.source import Evident, Source, source_of, unset
 from engine.kernel.strategy import HANDLERS, Strategy
 
 BUILTINS = ("abs", "bool", "divmod", "enumerate", "float", "int", "len", "max", "min", "pow", "range", "reversed",
@@ -52,6 +52,7 @@ def read(function: FunctionType, types: list[Any], done: set[Any]) -> None:
         body = source.tree.body
         for statement in body[1:] if ast.get_docstring(source.tree) is not None else body:
             lines.visit(statement)
+        unset(body, lines.doubtful, set(names))
 
 
 class Lines(ast.NodeVisitor):
@@ -76,6 +77,11 @@ class Lines(ast.NodeVisitor):
         if type(node) in REFUSED:
             self.fail(node, f"is {REFUSED[type(node)]}")
         super().generic_visit(node)
+
+    def doubtful(self, node: ast.Name) -> None:
+        if node.id in self.own:
+            self.fail(node, "may be read before it has a value: only an `if` sets it, and not in all branches. Set it "
+                            "before the `if`, or in an `else` too.")  # fmt: skip
 
     # statements
 
@@ -199,6 +205,28 @@ class Lines(ast.NodeVisitor):
                 self.follow(found.fget, [owner])
         self.visit(node.value)
 
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.slice, ast.Slice) and isinstance(self.kind(node.value), tuple):
+            self.fail(node, "is a slice, which fields do not have; loop over the indices: `for i in range(2, 5):`.")
+        self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        for operator, right in zip(node.ops, node.comparators, strict=True):
+            whole = isinstance(right, ast.Constant) and right.value in (None, True, False)
+            if isinstance(operator, ast.Is | ast.IsNot) and not whole:
+                self.fail(node, "asks whether two numbers are one object, which says nothing; write == or !=, and "
+                                "math.isnan(x) for what is not a number.")  # fmt: skip
+        self.generic_visit(node)
+
+    def module(self, node: ast.expr) -> ModuleType | None:
+        """The module that an expression names, such as `np.random`."""
+        if isinstance(node, ast.Attribute):
+            above = self.module(node.value)
+            found = getattr(above, node.attr, None) if above is not None else None
+        else:
+            found = self.outer.get(node.id) if isinstance(node, ast.Name) and node.id not in self.own else None
+        return found if isinstance(found, ModuleType) else None
+
     def visit_Call(self, node: ast.Call) -> None:
         called = node.func
         if isinstance(called, ast.Name) and called.id not in self.own:
@@ -229,15 +257,14 @@ class Lines(ast.NodeVisitor):
 
     def call_attribute(self, node: ast.Call, called: ast.Attribute) -> None:
         owner, types = self.kind(called.value), [self.kind(a) for a in node.args]
-        base = called.value.id if isinstance(called.value, ast.Name) else ""
-        module = self.outer.get(base) if base not in self.own else None
+        module = self.module(called.value)
         if isinstance(owner, type) and issubclass(owner, Record):
             if called.attr in owner.fields:
                 inner = owner.fields[called.attr].kind
                 cure = f"`.{called.attr}.update(...)`" if hasattr(inner, "update") else f"`.{called.attr}`"
                 self.fail(node, f"calls a field; write {cure}.")
             self.follow(inspect.getattr_static(owner, called.attr, None), [owner, *types])
-        elif isinstance(module, ModuleType):
+        elif module is not None:
             self.call_module(node, called.attr, module, types)
         elif called.attr in GROWING:
             self.fail(node, f"grows an unbounded list. {FIXED}. {HOLD}.")
@@ -248,7 +275,7 @@ class Lines(ast.NodeVisitor):
             self.fail(node, "calls numpy, whose single numbers differ from compiled ones in their last bits, and "
                             f"whose arrays have no place in a fixed state. Instead, "
                             f"{cure[0].lower()}{cure[1:]}.")  # fmt: skip
-        if module.__name__.split(".")[0] in IMPURE:
+        if module.__name__.split(".")[0] in IMPURE or module.__name__ == "numpy.random":
             self.fail(node, f"asks `{module.__name__}`. A handler sees its event, ctx and its fields only, so "
                             "that history can be repeated: time is ctx.now, randomness needs a field.")  # fmt: skip
         if not hasattr(module, name):

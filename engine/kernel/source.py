@@ -8,6 +8,7 @@ import builtins
 import inspect
 import math
 import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
@@ -168,3 +169,51 @@ class Evident:
         if value in (abs, min, max, builtins.round):
             return self._joined(node.args[:1] if value in (abs, builtins.round) else node.args)
         return _returns(value)
+
+
+def unset(block: list[ast.stmt], read: Callable[[ast.Name], None], known: set[str]) -> set[str] | None:
+    """The locals that have a value after a block, None when nothing comes after it; `read` hears of each name that is
+    read beside an `if` that alone sets it, in only some of its branches. Another condition may be its equal.
+    """
+    have: set[str] = set(known)
+    doubtful: set[str] = set()
+    for statement in block:
+        inner = isinstance(statement, ast.If | ast.For | ast.While)
+        head: Any = getattr(statement, "test", getattr(statement, "iter", None)) if inner else statement
+        for node in certain(head):
+            again = isinstance(statement, ast.AugAssign) and node is statement.target
+            if isinstance(node, ast.Name) and node.id in doubtful and (isinstance(node.ctx, ast.Load) or again):
+                read(node)
+        have |= stored(head)
+        doubtful -= have
+        if isinstance(statement, ast.If):
+            ways = [
+                w for w in (unset(part, read, have) for part in (statement.body, statement.orelse)) if w is not None
+            ]
+            if not ways:
+                return None
+            have = set.intersection(*ways)
+            doubtful = (doubtful | stored(statement)) - have
+        elif isinstance(statement, ast.For | ast.While):  # a loop may always run
+            unset(statement.body, read, have | stored(statement))
+            doubtful -= stored(statement)
+        elif isinstance(statement, ast.Return | ast.Raise | ast.Continue | ast.Break):
+            return None
+    return have
+
+
+def stored(tree: ast.AST) -> set[str]:
+    """The names that a piece of code sets."""
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def certain(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of an expression or statement that are looked at whatever the values are."""
+    yield tree
+    if isinstance(tree, ast.BoolOp):
+        yield from certain(tree.values[0])
+    elif isinstance(tree, ast.IfExp):
+        yield from certain(tree.test)
+    else:
+        for child in ast.iter_child_nodes(tree):
+            yield from certain(child)

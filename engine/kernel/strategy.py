@@ -20,6 +20,7 @@ from engine.kernel.events import Bar, Depth, Quote, Report, Slice, Timer, Trade
 from engine.kernel.layout import Field, PerInstrument, Record, declared_at
 
 # handler -> (event kind, what its second argument is)
+NOT_PLAIN = 0x0C | 0x80 | 0x200  # flags of code: *args, **kwargs, coroutine, asynchronous generator
 HANDLERS: dict[str, tuple[int, type[Record]]] = {
     "on_bar": (codes.BAR, Bar),
     "on_quote": (codes.QUOTE, Quote),
@@ -124,9 +125,14 @@ class Strategy(Record):
                     f"{declared_at(cls)}{cls.__qualname__}.{name} is not a handler; "
                     f"there are {', '.join(HANDLERS)}.{hint}"
                 )
+            if name in HANDLERS and not isinstance(vars(cls)[name], FunctionType):
+                raise StrategyError(
+                    f"{declared_at(cls)}{cls.__qualname__}.{name} is a {type(vars(cls)[name]).__name__}, no function: "
+                    f"write a plain `def {name}(self, {name[3:]}, ctx)`, without a decorator."
+                )
         cls.handlers = {n: getattr(cls, n) for n in HANDLERS if isinstance(getattr(cls, n, None), FunctionType)}
         for name, function in cls.handlers.items():
-            if function.__code__.co_argcount != 3 or function.__code__.co_flags & 0x0C:
+            if function.__code__.co_argcount != 3 or function.__code__.co_flags & NOT_PLAIN:
                 raise StrategyError(
                     f"{declared_at(cls)}{cls.__qualname__}.{name} must be `def {name}(self, {name[3:]}, ctx)`."
                 )
@@ -136,7 +142,7 @@ class Strategy(Record):
         if not cls.handlers and cls.library is None:
             raise StrategyError(
                 f"{cls.__qualname__} has no handler; write at least `def on_bar(self, bar, ctx)`. "
-                f"There are {', '.join(HANDLERS)}."
+                f"There are {', '.join(HANDLERS)}.{_nearly(cls)}"
             )
         memory = np.zeros(1, cls.dtype)
         self._address, self._owner = memory.ctypes.data, memory
@@ -192,6 +198,14 @@ class Strategy(Record):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.values.items())})"
+
+
+def _nearly(cls: type) -> str:
+    """A question about the function that was probably meant to be a handler."""
+    pairs = (
+        (n, difflib.get_close_matches(n, HANDLERS, 1)) for n, v in vars(cls).items() if isinstance(v, FunctionType)
+    )
+    return next((f" Is `{name}` meant to be {near[0]}?" for name, near in pairs if near), "")
 
 
 def _memory(address: int, length: int) -> Any:

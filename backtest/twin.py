@@ -85,7 +85,7 @@ def twin(folder: Path | str, find: Find, venue: VenueModel | None = None, *, exa
     plan = Plan.of(journal.header, find, exact=exact)
     model = venue or VenueModel()
     ticks = bool(np.isin(market["kind"], TICKS).any())
-    simulated = SimulatedVenue(plan.rows, plan.cash, model, plan.limits["leverage"], plan.sizes.orders)
+    simulated = SimulatedVenue(plan.rows, plan.cash, model, plan.limits["leverage"], plan.sizes.orders, ticks)
     drive = Drive(plan.machine(), simulated, market, 0, False, program(ticks) if plan.compiled else uncompiled(ticks))
     if drive.advance() == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
         raise halt_error(drive.machine)

@@ -296,9 +296,8 @@ def run_replay(settings: Replay, dump: Dump) -> int:
     from engine.replay import replay
 
     if not settings.journal:
-        raise ConfigError("mode=replay needs the directory of a journal: tandem mode=replay journal=journals/mine.")
-    found = replay(Path(settings.journal), registry.find, exact=settings.images == "recorded")
-    print(found)
+        raise ConfigError("mode=replay needs a journal: tandem mode=replay journal=journals/mine.")
+    print(found := replay(settings.journal, registry.find, exact=settings.images == "recorded"))
     return 1 if found.difference else 0
 
 
@@ -307,8 +306,8 @@ def run_twin(settings: Twin, dump: Dump) -> int:
     from backtest.twin import twin
 
     if not settings.journal:
-        raise ConfigError("mode=twin needs the directory of a journal: tandem mode=twin journal=journals/mine.")
-    print(twin(Path(settings.journal), registry.find, settings.venue, exact=settings.images == "recorded"))
+        raise ConfigError("mode=twin needs a journal: tandem mode=twin journal=journals/mine.")
+    print(twin(settings.journal, registry.find, settings.venue, exact=settings.images == "recorded"))
     return 0
 
 

@@ -95,14 +95,15 @@ class Demo:
             address = venue.wait_for(r"paper at (\S+:\d+),")[1]
             told(f"Venue    paper, gRPC at {address}")
             engine = start("mode=live", data, cash, *self.strategy, f"engine={ENGINE}", "trading=live", *wires,
-                           f"execution.address={address}", f"journal={self.folder / 'journals'}")  # fmt: skip
-            engine.wait_for(r"(?m)^Engine ")
+                           f"execution.address={address}", f"journal={self.folder / 'journals'}", "admin.port=0",
+                           "track=false")  # fmt: skip
+            admin = engine.wait_for(r"(?m)^Admin +(\S+),")[1]
             told(f"Engine   {' '.join(self.strategy)}, trading=live")
             publisher = start("mode=publish", data, f"url={redis.url}", f"target={TARGET}", f"speed={self.speed}",
                               "repeat=0")  # fmt: skip
             publisher.wait_for(r"(?m)^Publish ")
             told(f"Data     {self.data} at {self.speed:g} times its speed, for {self.seconds:g} s (Ctrl-C: less)")
-            self.wait((venue, engine, publisher))
+            self.wait((venue, engine, publisher), admin)
             for one in (publisher, engine, venue):
                 one.end()
             told(engine.wait_for(r"(?m)^Ended .*")[0])
@@ -126,13 +127,25 @@ class Demo:
             for one in reversed(started):
                 one.kill()
 
-    def wait(self, parts: Sequence[Child]) -> None:
-        """Until the time is over, or Ctrl-C. Raises WireError when a part ends."""
-        until = time.monotonic() + self.seconds
+    def wait(self, parts: Sequence[Child], admin: str) -> None:
+        """Until the time is over, or Ctrl-C; the status view meanwhile. Raises WireError when a part ends."""
+        until, shown = time.monotonic() + self.seconds, sys.stdout.isatty()
+        view = self.status(admin) if shown else None
         try:
             while time.monotonic() < until:
                 for one in parts:
                     one.check()
+                if not shown and time.monotonic() > until - self.seconds / 2:
+                    shown, view = True, self.status(admin)  # no terminal: it is printed once
                 time.sleep(LOOK_S)
         except KeyboardInterrupt:
             print(f"Stopped after {self.seconds - (until - time.monotonic()):.0f} s", flush=True)
+        finally:
+            if view is not None:
+                view.terminate()
+                view.wait()
+
+    def status(self, admin: str) -> "subprocess.Popen[bytes]":
+        """The status view, here in the terminal."""
+        token = (self.folder / "journals" / ENGINE / "admin.token").read_text(encoding="utf-8").strip()
+        return subprocess.Popen([*TANDEM, "mode=status", f"url={admin}"], env={**os.environ, "TANDEM_TOKEN": token})

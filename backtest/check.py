@@ -88,9 +88,9 @@ def check_strategy(strategy: "Strategy | type[Strategy]", data: Any = None, *, e
         "chunking": lambda: subject.chunking(rng, tries),
         "snapshot": lambda: subject.snapshot(rng, tries),
         "interpreter": lambda: subject.interpreter(short),
+        "causality": lambda: subject.causality(rng, tries),
         "driver": subject.driver,
         "replay": subject.replay,
-        "causality": lambda: subject.causality(rng, tries),
         "conservation": lambda: subject.conservation(rng, tries),
         "parameters": subject.parameters,
     }

@@ -64,12 +64,14 @@ def run_venue(settings: Venue, dump: Dump) -> int:
     from backtest.drive import has_ticks, told_depth
     from engine.live import loop
     from engine.live.codec import Names
+    from engine.live.nats_bus import checked
     from engine.live.paper import PaperVenue
     from engine.live.quarantine import Quarantine
     from engine.live.state import State
     from engine.plan import instrument_rows
     from engine.store import open_tape
 
+    checked(settings.execution.account, "account")
     tape = open_tape(settings.data.source, settings.instruments, **settings.data.options())
     names = Names([info.name for info in tape.instruments])
     ticks = has_ticks(tape.events) if settings.market == "auto" else settings.market == "ticks"

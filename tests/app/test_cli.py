@@ -386,9 +386,10 @@ def test_compile(tandem: Tandem) -> None:
     assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == [
         "backtest",
         "ticks",
-        "look",
+        "session",
         "venue",
         "gate",
+        "look",
         "momentum",
         "ideas.py:Breakout",
     ]

@@ -68,6 +68,11 @@ def ask(url: str, token: str) -> dict[str, Any]:
     return found
 
 
+def clock(ns: int) -> str:
+    """The time of day in UTC."""
+    return time.strftime("%H:%M:%S", time.gmtime(ns // 10**9))
+
+
 def number(value: Any, digits: int = 2) -> str:
     """A number with thousands separated; a dash for none."""
     if value is None:
@@ -149,7 +154,7 @@ def view(now: Mapping[str, Any], silent: str = "") -> Any:
         (f"{n} {s['name']}", " ".join(f"{k}={v}" for k, v in s["params"].items()), s["fault"] or state_of(s["active"]))
         for n, s in enumerate(now["strategies"])
     ]
-    refused = [[str(v) for v in one.values()] for one in now["refusals"][-8:][::-1]]
+    refused = [[clock(v) if k == "ts" else str(v) for k, v in one.items()] for one in now["refusals"][-8:][::-1]]
     names = list(now["refusals"][-1]) if now["refusals"] else ["refusals"]
     return Group(
         head(now, silent),

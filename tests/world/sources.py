@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from engine.store import open_tape
+from engine.store.calendars import sessions
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "real"
 MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
@@ -41,7 +42,10 @@ def sample(name: str) -> Source:
     """One instrument of the sample that is always available."""
     tape = open_tape("equities", name)
     events = tape.events
-    bars = {"opened": events["ts"] - tape.instruments[0].bar_ns, **{p: np.array(events[p]) for p in PRICES}}
+    days, info = events["ts"] // 86_400_000_000_000, tape.instruments[0]
+    hours = sessions(info.calendar, int(days[0]), int(days[-1]))  # half days are shorter than the others
+    opened = np.maximum(events["ts"] - info.bar_ns, hours.opens[np.searchsorted(hours.closes, events["ts"])])
+    bars = {"opened": opened, **{p: np.array(events[p]) for p in PRICES}}
     return Source("equities", {"instruments": [name]}, bars)
 
 

@@ -118,6 +118,7 @@ class SimulatedVenue:
             tables["sessions_at"]["closes"][end - len(hours) : end] = hours[:, 1]
             mine = [i for i, other in enumerate(sessions) if id(other) == key]
             tables["hours_at"]["first"][mine], tables["hours_at"]["count"][mine] = end - len(hours), len(hours)
+            tables["hours_at"]["latest"][mine] = end - len(hours)
 
     def _delay(self, model: VenueModel, table: "np.ndarray[Any, Any]", late: "np.ndarray[Any, Any]") -> None:
         """Latencies: only quotes and trades have time for them."""

@@ -15,12 +15,17 @@ def session_at(v: Venue, instrument: int, ts: int) -> int:
     """The row of the first session that closes at `ts` or later, -1 when none is known."""
     h = venue_hours(v, instrument)
     low, high = h.first, h.first + h.count
+    for row in range(h.latest, min(h.latest + 2, high)):  # mostly it is the one of last time, or the next
+        if venue_sessions(v, row).closes >= ts and (row == low or venue_sessions(v, row - 1).closes < ts):
+            h.latest = row
+            return row
     while low < high:
         middle = (low + high) // 2
         if venue_sessions(v, middle).closes < ts:
             low = middle + 1
         else:
             high = middle
+    h.latest = min(low, h.first + max(h.count - 1, 0))
     return low if low < h.first + h.count else -1
 
 

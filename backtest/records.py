@@ -80,6 +80,7 @@ class Hours(Record):
 
     first: I8
     count: I8
+    latest: I8  # row that was found last: where the next search begins
 
 
 class Latency(Record):

@@ -3,6 +3,7 @@
 import math
 
 from engine.kernel.indicators.base import Floats, Indicator, Windowed, check
+from engine.kernel.primitives import hot
 
 NO_SIGN = (1 << 31) - 1  # of a cursor: compiled code need not ask whether the index counts from the end
 
@@ -32,6 +33,7 @@ class Mean(Windowed):
         for i in range(length):
             self.window[i] = 0.0
 
+    @hot
     def update(self, x: float, length: int) -> float:
         """Take a sample; the mean, or nan."""
         if not math.isfinite(x):

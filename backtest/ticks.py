@@ -234,4 +234,5 @@ def run_ticks(address: int) -> None:
         lp.closed = 1
         catch_up(lp, k, ctx, v, LATEST - 1, lp.orders_n)
         judge(lp, k, faults, at)
+    arrival(lp, v, LATEST)  # known at every return, wherever the tape was cut
     lp.index = at // EVENT_BYTES

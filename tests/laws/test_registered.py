@@ -38,9 +38,9 @@ def test_on_made_bars(name: str) -> None:
         "chunking",
         "snapshot",
         "interpreter",
+        "causality",
         "driver",
         "replay",
-        "causality",
         "conservation",
         "parameters",
     )

@@ -1,11 +1,15 @@
 """The twin: a journal's market events through the simulated venue, beside what really happened.
 
 A replay asks whether the logic is the same; the twin asks whether the simulated venue is like the real one, and its
-answer is numbers. Law: orders differ only after an execution report, a command or a correction has differed; so where
-the venue is the one that was traded at, nothing differs.
+answer is numbers.
+
+Law 1: the twin is given what the session was given: strategies, instruments, limits, cash, and, where the venue's model
+       says nothing else, the time that orders and reports took (the median of the journal, half each way).
+Law 2: orders differ only after an execution report, a command or a correction has differed; so where the venue is the
+       one that was traded at, nothing differs. From there on the difference is measured, not explained away.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,12 @@ from engine.kernel import codes
 from engine.plan import Find, Plan
 from engine.replay import CHUNK, at_reloads, pieces, rebuilt
 from engine.session import halt_error
+from engine.store.calendars import hours_of
 from engine.store.tape import frozen
 
 Rows = np.ndarray[Any, Any]
 MARKET = (codes.BAR, codes.QUOTE, codes.TRADE, codes.DEPTH, codes.FUNDING, codes.SPLIT, codes.DIVIDEND)
+SAME = ("instrument", "strategy", "action", "side", "type", "tif", "qty", "price", "stop")  # what an order asks for
 TICKS = (codes.QUOTE, codes.TRADE, codes.DEPTH)
 
 
@@ -45,13 +51,15 @@ class Side:
 class Twin:
     """What happened, and what the simulated venue makes of the same market.
 
-    `same`: how many orders from the first on are equal byte for byte. `tracking_bps`: standard deviation of the
+    `same`: how many orders from the first on ask for the same. `round_trip_ms`: from an order to the first report about
+    it, as measured. `tracking_bps`: standard deviation of the
     difference of the two equities' changes over `points` stretches, in bps of the equity at the start.
     """
 
     happened: Side
     simulated: Side
     same: int
+    round_trip_ms: float
     tracking_bps: float
     points: int
     notes: list[str] = field(default_factory=list)
@@ -66,14 +74,23 @@ class Twin:
                      f"{getattr(side, name):>14,.2f}" if name in ("fees", "gain") else
                      f"{getattr(side, name):>14,}" for side in (self.happened, self.simulated))  # fmt: skip
             rows.append(f"{word:<28}" + "".join(shown))
-        same = f"the first {self.same:,} orders are the same; tracking error {self.tracking_bps:.3g} bps "
-        return "\n".join([*rows, f"{same}over {self.points} stretches", *self.notes])
+        least = min(self.happened.orders, self.simulated.orders)
+        same = "all orders are the same" if self.same == least else f"the first {self.same:,} orders are the same"
+        return "\n".join(
+            [
+                *rows,
+                f"With a round trip of {self.round_trip_ms:.2f} ms, as measured, {same}.",
+                f"Tracking error {self.tracking_bps:.3g} bps over {self.points} stretches.",
+                *self.notes,
+            ]
+        )
 
 
 def twin(folder: Path | str, find: Find, venue: VenueModel | None = None, *, exact: bool = True,
          points: int = 100) -> Twin:  # fmt: skip
     """Run a journal's market events through the simulated venue and compare.
 
+    `venue`: what it is like; without latencies of its own it gets those that were measured.
     Raises JournalError, ImageError as `replay` does; DataError for a journal without market data; KernelHalted when
     the twin's kernel stops for another reason than a risk limit.
     """
@@ -83,9 +100,15 @@ def twin(folder: Path | str, find: Find, venue: VenueModel | None = None, *, exa
     if not len(market):
         raise DataError(f"{journal.name} has no market data; there is nothing to simulate.")
     plan = Plan.of(journal.header, find, exact=exact)
+    reports = events[events["kind"] == codes.REPORT]
+    trip = first_answer_ms(orders[orders["action"] == codes.NEW], reports)
     model = venue or VenueModel()
+    if model.order_ms == model.report_ms == 0.0 and model.latency is None:
+        model = replace(model, order_ms=trip / 2, report_ms=trip / 2)
     ticks = bool(np.isin(market["kind"], TICKS).any())
-    simulated = SimulatedVenue(plan.rows, plan.cash, model, plan.limits["leverage"], plan.sizes.orders, ticks)
+    sessions, _ = hours_of(plan.infos, int(market["ts"].min()), int(market["ts"].max()))
+    simulated = SimulatedVenue(plan.rows, plan.cash, model, plan.limits["leverage"], plan.sizes.orders, ticks,
+                               plan.depth, sessions)  # fmt: skip
     drive = Drive(plan.machine(), simulated, market, 0, False, program(ticks) if plan.compiled else uncompiled(ticks))
     if drive.advance() == codes.HALTED and drive.machine.kernel.halt != codes.HALT_RISK:
         raise halt_error(drive.machine)
@@ -94,13 +117,18 @@ def twin(folder: Path | str, find: Find, venue: VenueModel | None = None, *, exa
     at = np.searchsorted(outputs.curve["ts"], np.array(times, np.int64), side="right") - 1
     other = np.where(at >= 0, outputs.curve["equity"][np.maximum(at, 0)], plan.cash)
     gaps = np.diff(np.concatenate([[0.0, 0.0], np.array(curve) - other]))
-    reports = events[events["kind"] == codes.REPORT]
     k = drive.machine.kernel
-    same = next((n for n, (a, b) in enumerate(zip(orders, outputs.orders, strict=False)) if a.tobytes() != b.tobytes()),
-                min(len(orders), len(outputs.orders)))  # fmt: skip
-    return Twin(side(plan, market, orders, reports, last - plan.cash),
-                side(plan, market, outputs.orders, outputs.reports, k.cash + k.value - plan.cash), same,
-                float(np.std(gaps)) / plan.cash * 1e4, len(curve), notes_of(journal, events))  # fmt: skip
+    happened = side(plan, market, orders, reports, last - plan.cash)
+    other_side = side(plan, market, outputs.orders, outputs.reports, k.cash + k.value - plan.cash)
+    return Twin(happened, other_side, equal(orders, outputs.orders), trip, float(np.std(gaps)) / plan.cash * 1e4,
+                len(curve), notes_of(journal, events))  # fmt: skip
+
+
+def equal(ours: Rows, theirs: Rows) -> int:
+    """How many orders ask for the same, from the first on."""
+    n = min(len(ours), len(theirs))
+    differ = np.flatnonzero(np.any([ours[name][:n] != theirs[name][:n] for name in SAME], axis=0))
+    return int(differ[0]) if len(differ) else n
 
 
 def notes_of(journal: Journal, events: Rows) -> list[str]:

@@ -15,6 +15,7 @@ from engine.session import PROGRAM
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape
 from strategies import BUILT_IN
+from tests.backtest.test_depth import random_depth
 from tests.backtest.test_ticks import random_ticks
 from tests.laws.world import QUICK
 
@@ -33,10 +34,12 @@ def compared(folder: Path, venue: VenueModel) -> Twin:
     return twin(folder, BUILT_IN.__getitem__, venue, points=20)
 
 
-@pytest.mark.parametrize("name", ["momentum", "market_making"])
-def test_the_same_venue_differs_in_nothing(tmp_path: Path, name: str) -> None:
-    ticks = name == "market_making"
-    tape = random_ticks(3, 400) if ticks else synthetic_tape(100, 2, 5)
+@pytest.mark.parametrize(
+    ("name", "kind"), [("momentum", "bars"), ("market_making", "ticks"), ("market_making", "depth")]
+)
+def test_the_same_venue_differs_in_nothing(tmp_path: Path, name: str, kind: str) -> None:
+    ticks = kind != "bars"
+    tape = {"bars": synthetic_tape(100, 2, 5), "ticks": random_ticks(3, 400), "depth": random_depth(3, 400)}[kind]
     venue = VenueModel(order_ms=2.0, report_ms=1.0, **FEES) if ticks else VenueModel(slippage_bps=3.0, **FEES)
     traded(tmp_path / "j", name, tape, venue)
     found = compared(tmp_path / "j", venue)
@@ -55,6 +58,25 @@ def test_another_venue_is_measured(tmp_path: Path) -> None:
     assert found.tracking_bps > 0.0 and found.happened.gain < found.simulated.gain
     said = str(found)
     assert "happened     simulated" in said and "Slippage, bps" in said and "tracking error" in said
+
+
+@pytest.mark.parametrize("ms", [0.0, 4.0])
+def test_it_is_given_the_latency_that_was_measured(tmp_path: Path, ms: float) -> None:
+    traded(tmp_path / "j", "market_making", random_ticks(3, 600), VenueModel(order_ms=ms, report_ms=ms))
+    found = compared(tmp_path / "j", VenueModel())
+    assert found.round_trip_ms == pytest.approx(2 * ms)
+    assert found.same == found.happened.orders == found.simulated.orders > 20
+    assert found.happened.fills == found.simulated.fills > 2
+    assert found.happened.gain == pytest.approx(found.simulated.gain) and "all orders are the same" in str(found)
+
+
+def test_answers_that_took_another_way_are_measured(tmp_path: Path) -> None:
+    """The round trip is right and its halves are not: from there on the orders are others."""
+    traded(tmp_path / "j", "market_making", random_ticks(3, 600), VenueModel(order_ms=1.0, report_ms=7.0))
+    found = compared(tmp_path / "j", VenueModel())
+    assert found.round_trip_ms == pytest.approx(8.0)
+    assert 0 < found.same < found.happened.orders and f"the first {found.same:,} orders are the same" in str(found)
+    assert found.happened.gain != found.simulated.gain
 
 
 def test_a_journal_without_a_market(tmp_path: Path) -> None:

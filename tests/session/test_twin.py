@@ -10,7 +10,9 @@ from backtest.run import prepare
 from backtest.twin import Twin, twin
 from engine.config import VenueModel
 from engine.errors import DataError
-from engine.journal import JournalWriter
+from engine.journal import Journal, JournalWriter
+from engine.journal.format import EVENTS, ORDERS
+from engine.kernel import codes
 from engine.session import PROGRAM
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape
@@ -57,7 +59,7 @@ def test_another_venue_is_measured(tmp_path: Path) -> None:
     assert found.happened.slippage_bps - found.simulated.slippage_bps == pytest.approx(10.0, abs=1.0)
     assert found.tracking_bps > 0.0 and found.happened.gain < found.simulated.gain
     said = str(found)
-    assert "happened     simulated" in said and "Slippage, bps" in said and "tracking error" in said
+    assert "happened     simulated" in said and "Slippage, bps" in said and "Tracking error" in said
 
 
 @pytest.mark.parametrize("ms", [0.0, 4.0])
@@ -67,6 +69,9 @@ def test_it_is_given_the_latency_that_was_measured(tmp_path: Path, ms: float) ->
     assert found.round_trip_ms == pytest.approx(2 * ms)
     assert found.same == found.happened.orders == found.simulated.orders > 20
     assert found.happened.fills == found.simulated.fills > 2
+    journal = Journal(tmp_path / "j")
+    assert found.happened.orders == len(journal.rows(ORDERS))
+    assert found.happened.fills == (journal.rows(EVENTS)["code"] == codes.FILL).sum()
     assert found.happened.gain == pytest.approx(found.simulated.gain) and "all orders are the same" in str(found)
 
 

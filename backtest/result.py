@@ -288,14 +288,18 @@ class Result:
         `helper`: an `engine.tracking.Helper` started earlier, which hides the seconds that MLflow takes to import.
         Raises TrackingError; what is on disk stays.
         """
-        from engine import tracking
+        from engine import ledger, tracking
+        from engine import tracking_names as names
+        from engine.config import config_hash
 
+        content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
+        known = ledger.tags(names.BACKTEST, self.tape, content)
         return tracking.track(
             experiment=experiment, name=name or self.title or self.label, tracking_uri=tracking_uri, params=self.params,
             metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
             dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts_dir,
             note=note(self.metrics, self.label, self.tape.name, self.span()),
-            tags={**{k: _text(v) for k, v in self.identity.items()}, **(tags or {})}, helper=helper,
+            tags={**known, **{k: _text(v) for k, v in self.identity.items()}, **(tags or {})}, helper=helper,
         )  # fmt: skip
 
 

@@ -329,7 +329,7 @@ def check_port(port: int) -> None:
 
 def run_ui(settings: Ui, dump: Dump) -> int:
     """Serve the tracker's UI until Ctrl-C."""
-    from engine.tracking import ui
+    from engine.tracking_ui import ui
 
     check_port(settings.port)
     return ui(settings.port, settings.tracking.uri)

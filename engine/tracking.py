@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from engine import tracking_names as names
 from engine import tracking_view
 from engine.errors import TrackingError
 
@@ -109,6 +110,33 @@ def track(*, experiment: str, name: str, params: Mapping[str, Any], metrics: Map
         "artifacts": None if artifacts_dir is None else str(Path(artifacts_dir).resolve()),
     }  # fmt: skip
     return helper.log(request) if helper else _log(request)
+
+
+def runs(experiment: str, *, kinds: tuple[str, ...] = (), tracking_uri: str | None = None,
+         helper: "Helper | None" = None) -> list[dict[str, Any]]:  # fmt: skip
+    """The runs of an experiment, newest first, those that were deleted too: run_id, name, tags, params, metrics.
+
+    `kinds`: values of the tag `tracking_names.KIND`; none means all. An experiment that does not exist has no runs.
+    Raises TrackingError.
+    """
+    request = {"experiment": experiment, "uri": store_uri(tracking_uri), "kinds": list(kinds)}
+    return helper.runs(request) if helper else _runs(request)
+
+
+def _runs(request: Mapping[str, Any], client: Any = None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    with _contained(request["uri"], None):
+        client = client or _client(request["uri"])
+        experiment = client.get_experiment_by_name(request["experiment"])
+        for where in [f"tags.{names.KIND} = '{kind}'" for kind in request["kinds"]] or [""]:
+            token = "" if experiment else None
+            while token is not None:
+                page = client.search_runs([experiment.experiment_id], where, run_view_type=3, max_results=10_000,
+                                          page_token=token or None)  # fmt: skip
+                found += [{"run_id": r.info.run_id, "name": r.info.run_name, "tags": dict(r.data.tags),
+                           "params": dict(r.data.params), "metrics": dict(r.data.metrics)} for r in page]  # fmt: skip
+                token = page.token or None
+    return found
 
 
 @contextmanager
@@ -229,6 +257,13 @@ class Helper:
 
     def log(self, request: Mapping[str, Any]) -> TrackedRun:
         """Hand over one run and wait until it is logged."""
+        return TrackedRun(**self._ask(request))
+
+    def runs(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What `runs` finds, asked in the helper's process."""
+        return list(self._ask({"find": dict(request), "uri": request["uri"]})["runs"])
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
@@ -239,10 +274,10 @@ class Helper:
         if not answer:
             raise TrackingError(f"tracker {self.uri}: the process that loads MLflow ended with status "
                                 f"{self.process.wait(timeout=60)}; its last words are above.")  # fmt: skip
-        reply = json.loads(answer)
+        reply: dict[str, Any] = json.loads(answer)
         if "error" in reply:
             raise TrackingError(reply["error"])
-        return TrackedRun(**reply)
+        return reply
 
     def close(self) -> None:
         """End the process."""
@@ -276,51 +311,13 @@ def serve(uri: str) -> None:
         try:
             if failed:
                 raise TrackingError(failed)
-            reply: dict[str, Any] = asdict(_log(request, client if request["uri"] == uri else None))
+            known = client if request["uri"] == uri else None
+            reply: dict[str, Any]
+            reply = {"runs": _runs(request["find"], known)} if "find" in request else asdict(_log(request, known))
         except TrackingError as error:
             reply = {"error": str(error)}
         print(json.dumps(reply), file=out, flush=True)
     os._exit(0)  # all is committed; to take MLflow down in order costs another half of a second
-
-
-def ui(port: int = 5000, tracking_uri: str | None = None) -> int:
-    """Show the runs of a local store in a browser until Ctrl-C; return the exit status of the server.
-
-    Raises TrackingError for a store that is a server, because that has a UI of its own.
-    """
-    uri = store_uri(tracking_uri)
-    if uri.startswith("http"):
-        raise TrackingError(f"tracker {uri}: it is a server and has its own UI; open {uri} in a browser.")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1",
-               "--port", str(port), "--workers", "1"]  # fmt: skip
-    root = artifact_root(uri)
-    command += ["--default-artifact-root", root] if root else []
-    # A first experiment has number 1; the default one, 0, is empty.
-    print(f"MLflow UI: http://127.0.0.1:{port}/#/experiments/1/runs{tracking_view.QUERY} (Ctrl-C ends it)", flush=True)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A group of its own, as it has children that a signal to it alone would leave alive.
-    process = subprocess.Popen(command, env={**SETTINGS, **os.environ}, start_new_session=True)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        _end_group(process)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _end_group(process: "subprocess.Popen[bytes]", patience_s: float = 10.0) -> None:
-    """End a process that leads a group, and all the group; whoever has not gone in time is killed."""
-    try:
-        for word in (signal.SIGTERM, signal.SIGKILL):
-            os.killpg(process.pid, word)
-            until = time.monotonic() + patience_s
-            while time.monotonic() < until:
-                process.poll()
-                os.killpg(process.pid, 0)
-                time.sleep(0.05)
-    except ProcessLookupError:  # nobody is left
-        process.wait()
 
 
 if __name__ == "__main__":

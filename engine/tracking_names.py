@@ -20,6 +20,7 @@ LANES_SKIPPED = "lanes_skipped"  # not evaluated: a rule across parameters forbi
 LANES_EFFECTIVE = "lanes_effective"  # independent ones, by the correlation of their returns
 SHARPE_MEAN, SHARPE_VAR = "lanes_sharpe_mean", "lanes_sharpe_var"  # over the lanes, of annual Sharpe ratios
 PER_YEAR = "periods_per_year"
+SHARPE = "sharpe"  # of a single backtest, annual
 
 # Figures of validation, read by the report's lead and by the gates of promotion. Rates are fractions.
 OOS_SHARPE = "oos_sharpe"  # annual, of the returns that no choice of parameters has seen

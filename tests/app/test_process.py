@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine.tracking import _end_group
+from engine.tracking_ui import _end_group
 from tests.app.words import QUICK
 
 HEAVY = ("numba", "polars", "mlflow", "plotly", "matplotlib", "scipy", "pandas", "exchange_calendars", "tqdm")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backtest.figures import TICK_FIGURES
-from engine import tracking, tracking_view
+from engine import tracking, tracking_ui, tracking_view
 from engine.errors import TrackingError
 
 # Tracking contains the warnings of MLflow, but the client that reads back is MLflow's own.
@@ -149,7 +149,7 @@ def test_where_runs_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert tracking.store_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
     assert tracking.artifact_root("http://there:5000") is None
     with pytest.raises(TrackingError, match="has its own UI"):
-        tracking.ui(5999)
+        tracking_ui.ui(5999)
 
 
 def test_commit_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -140,10 +140,15 @@ class Prepared:
             self._places = [Placed(s, everything, a) for s, a in zip(self.strategies, found, strict=True)]
         return self._places
 
-    def machine(self) -> Machine:
+    def machine(self, sizes: Sizes | None = None) -> Machine:
         """A fresh kernel."""
         return Machine(self.places(), self.rows, cash=self.cash, limits=self.risk.limits(),
-                       breach=self.risk.breaches(), sizes=self.sizes, depth=self.depth)  # fmt: skip
+                       breach=self.risk.breaches(), sizes=sizes or self.sizes, depth=self.depth)  # fmt: skip
+
+    def simulated(self) -> SimulatedVenue:
+        """A fresh venue."""
+        return SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders,
+                              has_ticks(self.tape.events), self.depth, self.sessions, self.latencies)  # fmt: skip
 
     def plan(self, names: Sequence[str] = (), session: int = 1) -> Plan:
         """What the kernel is built of, for a session; `names`: by which the classes of the strategies are found."""
@@ -153,10 +158,7 @@ class Prepared:
 
     def drive(self, function: Any = None) -> Drive:
         """A fresh kernel and venue on the tape."""
-        machine = self.machine()
-        events = self.tape.events
-        venue = SimulatedVenue(self.rows, self.cash, self.venue, self.risk.leverage, self.sizes.orders,
-                               has_ticks(events), self.depth, self.sessions, self.latencies)  # fmt: skip
+        machine, venue, events = self.machine(), self.simulated(), self.tape.events
         span = int(events["ts"][-1]) - int(events["ts"][0])
         sample = 0 if len(events) <= CURVE_POINTS else span // (CURVE_POINTS // 2)
         return Drive(machine, venue, events, sample, self.on_fault == "raise", function or self.function)

@@ -250,7 +250,7 @@ def run_import(settings: Import, dump: Dump) -> int:
 
 def run_compile(settings: Compile, dump: Dump) -> int:
     """Compile the programs and the strategies that have no image yet, and name all images."""
-    from backtest import desk
+    from backtest import desk, lane_pass
     from backtest.drive import PROGRAMS
     from backtest.look import look_image
     from engine import session
@@ -258,7 +258,7 @@ def run_compile(settings: Compile, dump: Dump) -> int:
     from engine.live import gate
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
-    for name, entries in (*PROGRAMS, session.PROGRAM, desk.PROGRAM, gate.PROGRAM):
+    for name, entries in (*PROGRAMS, lane_pass.PROGRAM, session.PROGRAM, desk.PROGRAM, gate.PROGRAM):
         print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
     print(f"{'look':<24} {look_image().digest}", flush=True)
     for name, strategy in found.items():

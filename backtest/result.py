@@ -7,9 +7,7 @@ Law 2: what is saved is complete or absent: files are written aside and renamed 
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,10 @@ from backtest.figures import LABELS, flat, label_of, note, strategies_of, table
 from backtest.history import History, buy_and_hold, scan, scan_ticks
 from backtest.metrics import Floats, Ints, Periods, curve_metrics, period_ends, periodic
 from backtest.quality import Executions, Profit, executions, profit, quality_metrics
+from backtest.record import promotable
 from backtest.trades import Fills, Trades, round_trips, trade_metrics, whole_lots
+from backtest.writing import jsonable, written
+from engine.bundle import RECORDED
 from engine.errors import DataError
 from engine.kernel import codes
 
@@ -47,7 +48,9 @@ class Result:
     def __init__(self, orders: Any, reports: Any, refusals: Any, curve: Any, tape: Any, strategies: list[str],
                  start_equity: float, config: Mapping[str, Any] | None = None,
                  identity: Mapping[str, Any] | None = None, seconds: float = math.nan,
-                 title: str = "", refused: int | None = None) -> None:  # fmt: skip
+                 title: str = "", refused: int | None = None,
+                 record: "Callable[[Result, Path], str] | None" = None) -> None:  # fmt: skip
+        self.record = record  # writes what a promotion needs to run this again
         self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
         self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
         self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
@@ -247,7 +250,7 @@ class Result:
         """Write the report as one HTML file that needs no network; return its path."""
         from backtest.report import page
 
-        with _written(Path(path)) as part:
+        with written(Path(path)) as part:
             part.write_text(page(self), encoding="utf-8")
         return Path(path)
 
@@ -255,7 +258,7 @@ class Result:
         """Write equity, drawdown and price with fills as a PNG; return its path."""
         from backtest.report.image import draw
 
-        with _written(Path(path)) as part:
+        with written(Path(path)) as part:
             draw(self, part)
         return Path(path)
 
@@ -264,7 +267,7 @@ class Result:
 
         An older result in that place is replaced. Raises DataError when it cannot be written.
         """
-        with _written(Path(directory)) as part:
+        with written(Path(directory)) as part:
             part.mkdir()
             for name in FRAMES:
                 getattr(self, name).write_parquet(part / f"{name}.parquet")
@@ -276,8 +279,10 @@ class Result:
                 "seconds": self.seconds,
             }  # fmt: skip
             for name, content in (("metrics.json", self.metrics), ("config.json", about)):
-                text = json.dumps(_jsonable(content), indent=2, default=str, allow_nan=False)
+                text = json.dumps(jsonable(content), indent=2, default=str, allow_nan=False)
                 (part / name).write_text(text + "\n", encoding="utf-8")
+            if self.record:
+                self.record(self, part / RECORDED)
         return Path(directory)
 
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
@@ -294,51 +299,15 @@ class Result:
 
         content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
         known = ledger.tags(names.BACKTEST, self.tape, content)
-        return tracking.track(
-            experiment=experiment, name=name or self.title or self.label, tracking_uri=tracking_uri, params=self.params,
-            metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
-            dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts_dir,
-            note=note(self.metrics, self.label, self.tape.name, self.span()),
-            tags={**known, **{k: _text(v) for k, v in self.identity.items()}, **(tags or {})}, helper=helper,
-        )  # fmt: skip
+        with promotable(self, artifacts_dir) as (artifacts, seals):
+            return tracking.track(
+                experiment=experiment, name=name or self.title or self.label, tracking_uri=tracking_uri,
+                params=self.params, metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
+                dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts,
+                note=note(self.metrics, self.label, self.tape.name, self.span()), helper=helper,
+                tags={**known, **seals, **{k: _text(v) for k, v in self.identity.items()}, **(tags or {})},
+            )  # fmt: skip
 
 
 def _text(value: Any) -> str:
     return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
-
-
-def _jsonable(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for the one, a word for the other."""
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
-
-
-@contextmanager
-def _written(target: Path) -> Iterator[Path]:
-    """A place beside `target` to write to, which takes its name when the block ends well, and vanishes when not."""
-    part, old = (target.with_name(f".{target.name}.{os.getpid()}.{what}") for what in ("part", "old"))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        if part.is_dir() and target.is_dir():
-            target.replace(old)
-        part.replace(target)
-    except BaseException as error:
-        if old.exists() and not target.exists():
-            old.replace(target)
-        # polars has errors of its own for a full disk; they are no OSError.
-        if isinstance(error, OSError) or type(error).__module__.startswith("polars"):
-            raise DataError(f"{target}: cannot be written ({error}); nothing was left behind. "
-                            "Free space or choose another directory.") from error  # fmt: skip
-        raise
-    finally:
-        for leftover in (part, old):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            elif leftover.exists():
-                leftover.unlink()

@@ -10,11 +10,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from backtest import record
 from backtest.drive import (
     CURVE_POINTS,
     PROGRAMS,
@@ -85,7 +87,22 @@ def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments
         raise ConfigError(f"on_fault must be raise or continue, got {on_fault!r}.")
     risk, venue = _with(Risk() if risk is None else risk, VenueModel() if venue is None else venue, short)
     tape = open_tape(data, instruments, start, end, **(open_options or {}))
-    return Prepared(given, tape, float(cash), risk, venue, compiled, sizes, on_fault, name)
+    found = Prepared(given, tape, float(cash), risk, venue, compiled, sizes, on_fault, name)
+    found.opened = {"source": _source(data), "start": _plain(start), "end": _plain(end), "options": open_options or {},
+                    "instruments": [instruments] if isinstance(instruments, str) else instruments}  # fmt: skip
+    return found
+
+
+def _source(data: Any) -> str | None:
+    """How data are opened again: a dataset's name, or the whole path; None for what was in memory only."""
+    if not isinstance(data, str | Path):
+        return None
+    path = Path(data)
+    return str(path.absolute()) if path.is_file() or (path / "dataset.json").is_file() else str(data)
+
+
+def _plain(when: Span) -> str | None:
+    return None if when is None else when if isinstance(when, str) else when.isoformat()
 
 
 def _with(risk: Risk, venue: VenueModel, short: dict[str, Any]) -> tuple[Risk, VenueModel]:
@@ -117,6 +134,7 @@ class Prepared:
                  sizes: Sizes | None, on_fault: str, name: str | None) -> None:  # fmt: skip
         self.strategies, self.tape, self.cash, self.risk, self.venue = strategies, tape, cash, risk, venue
         self.compiled, self.on_fault = compiled, on_fault
+        self.opened: dict[str, Any] = {"source": None}  # how the data are opened again
         self.rows = instrument_rows(tape.instruments, risk, venue.fees())
         span = int(tape.events["ts"][0]), int(tape.events["ts"][-1])
         self.sessions, self.rows["day_offset_ns"] = hours_of(tape.instruments, *span)
@@ -228,7 +246,8 @@ class Prepared:
                   f"time than sizes.refusals={self.sizes.refusals:,} holds; raise it: sizes=Sizes(refusals=…), from "
                   "engine.kernel.machine.", file=sys.stderr)  # fmt: skip
         return Result(outputs.orders, outputs.reports, outputs.refusals, outputs.curve, self.tape, self.names(),
-                      self.cash, self.config, identity, seconds, self.title(), int(k.refused))  # fmt: skip
+                      self.cash, self.config, identity, seconds, self.title(), int(k.refused),
+                      partial(record.write, self))  # fmt: skip
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -156,11 +156,12 @@ def own_folder_first() -> None:
 def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
     """Overrides as Hydra wants them: a name or path that is no file of its group becomes the group's `custom`, and
     keys need no `+`, because our own schema judges them."""
-    from engine.config import keys, options, unknown
+    from engine.config import keys, options, spoken, unknown
 
-    known = [f.name for f in fields(kind)]
+    known = [spoken(f.name) for f in fields(kind)]
     texts = {name for name in keys(kind) if hints_of(kind, name) in (str, str | None)}
     words: list[str] = []
+    check_brought(kind, given)
     if any(w.startswith("strategy.path=") for w in given) and not any(w.startswith("strategy=") for w in given):
         given = ["strategy=custom", *given]
     for word in given:
@@ -185,6 +186,17 @@ def rewritten(kind: "type[Settings]", given: list[str]) -> list[str]:
         else:
             words.append(f"++{key}={quoted(value) if key in texts or key == 'strategy.path' else value}")
     return words
+
+
+def check_brought(kind: "type[Settings]", given: list[str]) -> None:
+    """Raises ConfigError for a setting beside one that brings it."""
+    for key, others in kind.brought.items():
+        if any(word.startswith(f"{key}=") and word not in (f"{key}=", f"{key}=null") for word in given):
+            for word in given:
+                named = word.lstrip("+~").partition("=")[0]
+                if named.partition(".")[0] in others:
+                    raise ConfigError(f"{named}: {key}=… brings {', '.join(others)} as they were tested; leave it out, "
+                                      "or run and promote what you want.")  # fmt: skip
 
 
 def check_name(group: str, value: str) -> None:
@@ -274,7 +286,9 @@ def shown(mode: str, settings: "Settings", hydra: Mapping[str, Any], part: str) 
     """The resolved settings as YAML, with every default in its place."""
     from omegaconf import OmegaConf
 
-    plain = {"mode": mode, **asdict(settings)}
+    from engine.config import spoken
+
+    plain = {"mode": mode, **{spoken(key): value for key, value in asdict(settings).items()}}
     if hasattr(settings, "made"):
         plain["strategy"] = {**plain["strategy"], **settings.made().values}
     chosen = {"job": plain, "hydra": dict(hydra), "all": {**plain, **hydra}}[part]

@@ -40,11 +40,12 @@ class Settings:
     """Base of all settings. `where` is their place in the grammar of keys (`risk` for `risk.leverage`)."""
 
     where: ClassVar[str] = ""
+    brought: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # key -> keys that must not be given beside it
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            key = f"{self.where}.{f.name}" if self.where else f.name
-            value = coerce(hints(type(self))[f.name], getattr(self, f.name), key)
+            key = f"{self.where}.{spoken(f.name)}" if self.where else spoken(f.name)
+            value = coerce(hints(type(self))[spoken(f.name)], getattr(self, f.name), key)
             bounds = f.metadata.get("bounds", {})
             if value is not None and not all(HOLDS[word](float(value), float(limit)) for word, limit in bounds.items()):
                 raise ConfigError(f"{key} must be {allowed(bounds)}, got {value}.")
@@ -53,11 +54,16 @@ class Settings:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
         """Settings from nested plain values. Raises ConfigError for unknown keys, wrong types, values out of range."""
-        names = [f.name for f in fields(cls)]
+        names = {spoken(f.name): f.name for f in fields(cls)}
         for key in given:
             if key not in names:
                 raise unknown("key", f"{cls.where}.{key}" if cls.where else str(key), names)
-        return cls(**given)
+        return cls(**{names[key]: value for key, value in given.items()})
+
+
+def spoken(name: str) -> str:
+    """A field's name as a key: `from` is a word of Python, so the field is `from_`."""
+    return name.removesuffix("_")
 
 
 def allowed(bounds: Mapping[str, float]) -> str:
@@ -77,7 +83,7 @@ def unknown(what: str, given: str, known: Iterable[str]) -> ConfigError:
 def hints(cls: type) -> dict[str, Any]:
     """The types of a dataclass's fields."""
     if cls not in _hints:
-        _hints[cls] = get_type_hints(cls)
+        _hints[cls] = {spoken(name): hint for name, hint in get_type_hints(cls).items()}
     return _hints[cls]
 
 
@@ -253,11 +259,12 @@ def keys(cls: type[Settings], prefix: str = "") -> dict[str, "dataclasses.Field[
     """Every key of the settings with its field, nested ones dotted."""
     found: dict[str, dataclasses.Field[Any]] = {}
     for f in fields(cls):
-        hint = hints(cls)[f.name]
+        name = spoken(f.name)
+        hint = hints(cls)[name]
         if isinstance(hint, type) and issubclass(hint, Settings):
-            found.update(keys(hint, f"{prefix}{f.name}."))
+            found.update(keys(hint, f"{prefix}{name}."))
         else:
-            found[prefix + f.name] = f
+            found[prefix + name] = f
     return found
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from engine import modes_demo, modes_engine, modes_live, registry
+from engine import modes_demo, modes_engine, modes_live, modes_promote, registry
 from engine.config import Data, Risk, Settings, Tracking, VenueModel, setting
 from engine.errors import ConfigError, TrackingError
 from engine.kernel.strategy import Strategy
@@ -78,9 +78,8 @@ class Import(Settings):
     dividend_base: Literal["previous", "ex"] = setting("previous", "close that a dividend's factor refers to")
     on_error: Literal["refuse", "quarantine", "keep"] = setting("refuse", "what becomes of rows that break a rule")
     sort: bool = setting(False, "sort rows by time first")
-    max_gap: str | None = setting(
-        None, "longest pause inside a session that is no problem, such as 5m (null: a warning; off)"
-    )
+    max_gap: str | None = setting(None, "longest pause inside a session that is no problem, such as 5m (null: a "
+                                        "warning; off)")  # fmt: skip
     overwrite: bool = setting(False, "replace a dataset of that name")
     vendor: str | None = setting(None, "of quotes, trades and depth: generic, binance, binance_ws, databento, "
                                        "dukascopy, journal, lean, lobster, tardis (null: bars)")  # fmt: skip
@@ -347,4 +346,5 @@ MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
     **modes_live.MODES,
     **modes_engine.MODES,
     **modes_demo.MODES,
+    **modes_promote.MODES,
 }

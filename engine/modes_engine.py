@@ -9,9 +9,9 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from engine import registry
 from engine.config import Data, Risk, Settings, Tracking, config_hash, setting
@@ -19,12 +19,20 @@ from engine.errors import ConfigError, ImageError
 from engine.live.settings import Admin, Execution, Feed, Lease, Nats
 
 Dump = Callable[[], str]
+CASH = 100_000.0  # account currency
 
 
 @dataclass(frozen=True)
 class Live(Settings):
     """Settings of mode=live."""
 
+    brought: ClassVar[Mapping[str, tuple[str, ...]]] = {"from": ("strategy", "data", "instruments", "fees", "risk")}
+
+    from_: str | None = setting(
+        None,
+        "a promoted model, momentum@live or momentum/3: it brings strategy, instruments, "
+        "fees and risk as they were tested, and the machine code (null: what follows)",
+    )
     strategy: dict[str, Any] = setting({}, "name or path, and parameters by their name")
     data: Data = setting(Data, "which instruments there are: those of a dataset or a file")
     instruments: tuple[str, ...] | None = setting(None, "which of the data's instruments (null: all)")
@@ -32,7 +40,8 @@ class Live(Settings):
     trading: Literal["observation", "simulation", "live"] = setting(
         "observation", "observation: no signals; simulation: signals and verdicts, nothing is sent; live: orders"
     )
-    cash: float = setting(100_000.0, "of the account when its first session begins, account currency", gt=0)
+    cash: float | None = setting(None, "of the account when its first session begins (null: that of the promoted run, "
+                                       "else 100,000)", gt=0)  # fmt: skip
     fees: dict[str, float] = setting({}, "maker_bps, taker_bps and so on, instead of the instruments' own")
     risk: Risk = setting(Risk, "limits of the account")
     journal: str = setting("journals", "directory that gets one directory for each engine, and in it one a session")
@@ -62,12 +71,16 @@ def run_live(settings: Live, dump: Dump) -> int:
     from engine.live.opening import opened
 
     checked(settings.engine, "engine")
-    plan = planned(settings)
-    compiled_before(plan)
+    root, promoted = Path(settings.journal) / settings.engine, None
+    if settings.from_:
+        plan, promoted = promoted_plan(settings, root)
+    else:
+        plan = planned(settings)
+        compiled_before(plan)
     build.may_compile = False
-    root = Path(settings.journal) / settings.engine
     words = {"engine": settings.engine, "account": settings.execution.account, "trading": settings.trading,
-             "config": dump(), "config_hash": config_hash(asdict(settings))}  # fmt: skip
+             "config": dump(), "config_hash": config_hash(asdict(settings)),
+             "promoted": None if promoted is None else asdict(promoted)}  # fmt: skip
     level = {"live": codes.LIVE, "simulation": codes.SIMULATION, "observation": codes.OBSERVATION}[settings.trading]
 
     async def main(stop: asyncio.Event) -> int:
@@ -113,7 +126,7 @@ def run_live(settings: Live, dump: Dump) -> int:
             return loop.run(main)
         finally:  # after the loop: MLflow takes seconds
             for one in sessions if settings.track else ():
-                track.log(track.request(one, settings.engine, settings.tracking))
+                track.log(track.request(one, settings.engine, settings.tracking), promoted)
 
 
 def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]) -> Any:
@@ -176,19 +189,47 @@ def planned(settings: Live) -> Any:
     strategy = registry.find(called)(**given)
     tape = open_tape(settings.data.source, settings.instruments, **settings.data.options())
     rows = instrument_rows(tape.instruments, settings.risk, settings.fees)
-    return Plan((strategy,), (called,), tuple(tape.instruments), rows, settings.cash, settings.risk.limits(),
+    return Plan((strategy,), (called,), tuple(tape.instruments), rows, settings.cash or CASH, settings.risk.limits(),
                 settings.risk.breaches(), sizes_for(len(rows), 1))  # fmt: skip
+
+
+def programs() -> dict[str, tuple[str, dict[str, Any]]]:
+    """What a live session runs besides its strategies."""
+    from engine.live import gate
+    from engine.session import PROGRAM
+
+    return {"session": PROGRAM, "gate": gate.PROGRAM}
+
+
+def promoted_plan(settings: Live, root: Path) -> tuple[Any, Any]:
+    """The kernel of a promoted model with its images, and which version that is; its bundle is kept below `root`."""
+    from engine.bundle import Bundle
+    from engine.kernel import build
+    from engine.store.files import atomic_dir
+    from engine.tracking_models import Models
+
+    build.may_compile = False
+    models = Models(settings.tracking.uri)
+    version = models.resolve(str(settings.from_))
+    folder = (root / "bundles" / version.bundle[:16]).absolute()
+    if not folder.exists():
+        with atomic_dir(folder) as part:
+            models.fetch_version(version, part)
+    bundle = Bundle.open(folder, version.bundle, f"the bundle of {version}", programs(), registry.find)
+    print(
+        f"Promoted {settings.from_} is {version}, bundle {version.bundle[:12]}, of run {version.run_id[:8]}", flush=True
+    )
+    plan = bundle.plan(registry.find)
+    return (plan if settings.cash is None else replace(plan, cash=settings.cash)), version
 
 
 def compiled_before(plan: Any) -> None:
     """See to it that everything that will run is in the store: a child process compiles what is not."""
     from engine.kernel import build
-    from engine.live import gate
-    from engine.session import PROGRAM
 
     build.may_compile = False
     try:
-        for name, entries in (PROGRAM, gate.PROGRAM):
+        for name, entries in programs().values():
             build.program(name, entries)
         for strategy in plan.strategies:
             build.handlers(type(strategy))

@@ -33,3 +33,11 @@ SPA, REALITY_CHECK = "spa_p_value", "reality_check_p_value"
 LEDGER_LANES, LEDGER_EFFECTIVE = "ledger_lanes", "ledger_effective_lanes"
 MIN_TRACK_RECORD = "min_track_record_periods"
 MAX_DRAWDOWN = "max_drawdown"  # of the whole run, as every backtest has it
+
+# Tags of a run that can be promoted: the seal of what it recorded, and what came out of it.
+RECORDED, ORDERS_SHA256, FILLS_SHA256 = "recorded", "orders_sha256", "fills_sha256"
+
+# Tags that link a promoted run, the sweep that it came from, and the sessions that trade it.
+MODEL = "model"  # name/version of the promoted model: on the run, and on each session
+PROMOTED_RUN, SWEEP_RUN = "promoted_run", "sweep_run"  # ids of runs: on a session; on it and on a lane's own run
+BUNDLE, GATES = "bundle", "gates"  # tags of a model version: digest of its bundle; passed or failed

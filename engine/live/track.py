@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from engine import tracking
+from engine import tracking_names as names
 from engine.config import Tracking
 from engine.errors import TrackingError
 from engine.kernel import codes
 from engine.live.summary import Summary
+from engine.tracking_models import Models, Version, compare_link
 
 LOG = logging.getLogger("tandem.live")
 
@@ -55,10 +57,28 @@ def request(engine: Any, name: str, settings: Tracking) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def log(told: dict[str, Any]) -> tracking.TrackedRun | None:
-    """Log what `request` gave; None, and a warning, when the tracker refuses or does not answer."""
+def log(told: dict[str, Any], promoted: Version | None = None) -> tracking.TrackedRun | None:
+    """Log what `request` gave, linked with the run of the model that was traded; None, and a warning, when the tracker
+    refuses or does not answer."""
     try:
-        return tracking.track(**told)
+        made = tracking.track(**told)
+        if promoted is not None:
+            link(made.run_id, promoted, told["tracking_uri"])
+        return made
     except TrackingError as error:
         LOG.warning("the session is not tracked: %s", error)
         return None
+
+
+def link(session: str, promoted: Version, uri: str | None) -> None:
+    """Let a session, the run that it trades, and that run's sweep point at each other. Raises TrackingError."""
+    models = Models(uri)
+    mine, tested = models.run(session), models.run(promoted.run_id)
+    sweep = models.sweep_of(tested)
+    every = [mine, tested, *([sweep] if sweep else [])]
+    tags = {names.MODEL: str(promoted), names.PROMOTED_RUN: tested.run_id}
+    tags |= {names.SWEEP_RUN: sweep.run_id} if sweep else {}
+    origin = f", a lane of {sweep.link}" if sweep else ""
+    models.tag(mine, tags, f"Traded {promoted.link}, promoted from {tested.link}{origin}: {compare_link(every)}.")
+    for run in every[1:]:
+        models.tag(run, {}, f"Traded live as {promoted.link}: {mine.link}, {compare_link(every)}.")

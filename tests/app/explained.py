@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from engine.config import Settings, allowed, hints
+from engine.config import Settings, allowed, hints, spoken
 from engine.guide import value
 from engine.modes import MODES
 from engine.registry import find
@@ -35,9 +35,10 @@ def lines(kind: type[Settings], indent: str) -> list[str]:
     """A group of settings, a key on a line with its default, range and meaning."""
     found: list[str] = []
     for field in fields(kind):
-        hint: Any = hints(kind)[field.name]
+        name = spoken(field.name)
+        hint: Any = hints(kind)[name]
         if isinstance(hint, type) and issubclass(hint, Settings):
-            found += ["", *comment(indent, str(field.metadata["doc"])), f"{indent}{field.name}:"]
+            found += ["", *comment(indent, str(field.metadata["doc"])), f"{indent}{name}:"]
             found += lines(hint, indent + "  ")
         elif field.name == "strategy":
             made = find(CHOICES["strategy"])
@@ -47,7 +48,7 @@ def lines(kind: type[Settings], indent: str) -> list[str]:
             about, limits = str(field.metadata["doc"]), allowed(field.metadata.get("bounds", {}))
             default = {} if field.default is MISSING else field.default
             default = CHOICES["data"] if field.name == "source" else default
-            found.append(line(f"{indent}{field.name}: {written(default)}", about + (f"; {limits}" if limits else "")))
+            found.append(line(f"{indent}{name}: {written(default)}", about + (f"; {limits}" if limits else "")))
     return found
 
 

@@ -81,7 +81,7 @@ def test_artifacts(tandem: Tandem, place: Path) -> None:
     assert where.name.endswith("Z-my-run")
     assert {p.name for p in where.iterdir()} == {
         "config.json", "config.yaml", "metrics.json", "report.html", "report.png", "orders.parquet", "fills.parquet",
-        "trades.parquet", "positions.parquet", "equity.parquet", "refusals.parquet",
+        "trades.parquet", "positions.parquet", "equity.parquet", "refusals.parquet", "recorded",
     }  # fmt: skip
     assert str(where.relative_to(place) / "report.html") in said.out
     assert pl.read_parquet(where / "fills.parquet").height == json.loads((where / "metrics.json").read_text())["fills"]

@@ -386,6 +386,7 @@ def test_compile(tandem: Tandem) -> None:
     assert said.code == 0 and [line.split()[0] for line in said.out.splitlines()] == [
         "backtest",
         "ticks",
+        "lanes",
         "session",
         "venue",
         "gate",

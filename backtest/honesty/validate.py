@@ -1,0 +1,176 @@
+"""Choose on one part of the time, measure on another: the figure that no choice of parameters has seen.
+
+    folds = walk_forward(*extent(prepared), folds=5)
+    validate(of_lanes(prepared), {"strategy.fast": [5, 10], "strategy.slow": [50, 50]}, folds).figures["sharpe"]
+
+Law 1: what is chosen depends on the training spans alone; the test spans decide nothing.
+Law 2: out-of-sample returns are stitched in the order of time; each test begins flat and ends marked to the market.
+Law 3: how lanes are run is somebody else's business: everything here goes through `evaluate`.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backtest.honesty.bootstrap import HEADLINE, figures
+from backtest.honesty.sharpe import Floats, Matrix
+from backtest.honesty.splits import Fold, Span
+from backtest.lanes import between
+from backtest.lanes import evaluate as evaluate_lanes
+from backtest.metrics import Ints
+from backtest.run import Prepared
+from engine.errors import ConfigError
+
+Table = Mapping[str, Sequence[Any]]
+
+
+class Evaluation(NamedTuple):
+    """Lanes over one span: `figures` by name, one for each lane; `returns` [periods, lanes] of the periods that end at
+    `ends` (ns UTC), None unless asked for; NaN where a lane failed."""
+
+    figures: Mapping[str, Any]
+    returns: Matrix | None
+    ends: Ints
+    per_year: float
+
+
+Evaluate = Callable[[Table, Span, bool], Evaluation]  # the lanes, where, whether returns are wanted
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one fold chose: the row of the table (-1: no lane had a figure, so nothing is traded), its objective in
+    training and in the test."""
+
+    lane: int
+    trained: float
+    tested: float
+
+
+class Path(NamedTuple):
+    """Out-of-sample returns through the tested time, and the ends of their periods."""
+
+    ends: Ints
+    returns: Floats
+
+
+@dataclass(frozen=True)
+class Validation:
+    """`choices`: one for each fold; `paths`: one where each moment is tested once, several of a combinatorial split."""
+
+    folds: list[Fold]
+    choices: list[Choice]
+    paths: list[Path]
+    per_year: float
+    objective: str
+
+    @cached_property
+    def sharpes(self) -> Floats:
+        """The annual Sharpe ratio of each path."""
+        return np.array([figures(p.returns[None, :], self.per_year)["sharpe"][0] for p in self.paths])
+
+    @cached_property
+    def path(self) -> Path:
+        """The path to report: of several the one with the median Sharpe ratio, the lower of two."""
+        order = np.argsort(np.where(np.isfinite(self.sharpes), self.sharpes, -np.inf), kind="stable")
+        return self.paths[int(order[(len(order) - 1) // 2])]
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """The headline figures of `path`; NaN where they are not defined."""
+        found = figures(self.path.returns[None, :], self.per_year)
+        return {name: float(v[0]) if math.isfinite(v[0]) else math.nan for name, v in found.items()}
+
+
+def validate(evaluate: Evaluate, table: Table, folds: Sequence[Fold], *, objective: str = "sharpe",
+             told: Callable[[int], None] | None = None) -> Validation:  # fmt: skip
+    """In each fold choose the lane of `table` with the best `objective` in training, and run it over the tests.
+
+    `objective`: a headline figure, the larger the better (all that can be told apart by size, drawdown included, as it
+    is negative). `told`: hears of each fold that is done. Raises ConfigError for an objective that there is not.
+    """
+    if objective not in HEADLINE:
+        raise ConfigError(f"There is no objective {objective!r}; there are {', '.join(HEADLINE)}.")
+    seen: dict[Span, Evaluation] = {}
+    choices, tests = [], []
+    per_year = math.nan
+    for number, fold in enumerate(folds):
+        score = _trained(evaluate, table, fold, objective, seen)
+        lane = int(np.argmax(np.where(np.isfinite(score), score, -np.inf))) if np.isfinite(score).any() else -1
+        row = {key: [values[max(lane, 0)]] for key, values in table.items()}
+        parts = []
+        for span in fold.test:
+            found = evaluate(row, span, True)
+            assert found.returns is not None
+            own = np.asarray(found.returns[:, 0], np.float64)
+            # A lane that failed is known by NaN from there on: whoever traded it was flat then.
+            parts.append(Path(found.ends, np.where(np.isfinite(own), own, 0.0) if lane >= 0 else np.zeros(len(own))))
+            per_year = found.per_year
+        tests.append(parts)
+        together = np.concatenate([part.returns for part in parts])
+        tested = float(figures(together[None, :], per_year)[objective][0]) if len(together) > 1 else math.nan
+        choices.append(Choice(lane, float(score[lane]) if lane >= 0 else math.nan, tested))
+        if told:
+            told(number + 1)
+    return Validation(list(folds), choices, _stitched(folds, tests), per_year, objective)
+
+
+def _trained(evaluate: Evaluate, table: Table, fold: Fold, objective: str, seen: dict[Span, Evaluation]) -> Floats:
+    """The objective of every lane on what a fold trains on; a span that many folds train on is run once."""
+    alone = len(fold.train) == 1
+    found = []
+    for span in fold.train:
+        known = seen.get(span)
+        if known is None or (known.returns is None and not alone):
+            known = evaluate(table, span, not alone)
+            seen[span] = known
+        found.append(known)
+    if alone and objective in found[0].figures:
+        return np.asarray(found[0].figures[objective], np.float64)
+    if alone and found[0].returns is None:
+        found[0] = seen[fold.train[0]] = evaluate(table, fold.train[0], True)
+    together = np.concatenate([part.returns for part in found if part.returns is not None])
+    lanes = range(0, together.shape[1], 512)  # in float64, some at a time
+    return np.concatenate([figures(together[:, k : k + 512].T, found[0].per_year)[objective] for k in lanes])
+
+
+def _stitched(folds: Sequence[Fold], tests: list[list[Path]]) -> list[Path]:
+    """Path j takes of each tested span the j-th fold that tests it."""
+    of_part: dict[int, list[Path]] = {}
+    for fold, parts in zip(folds, tests, strict=True):
+        for span, part in zip(fold.test, parts, strict=True):
+            of_part.setdefault(span.start, []).append(part)
+    found = []
+    for j in range(min(len(parts) for parts in of_part.values())):
+        parts = [of_part[start][j] for start in sorted(of_part)]
+        found.append(Path(np.concatenate([p.ends for p in parts]), np.concatenate([p.returns for p in parts])))
+    return found
+
+
+def extent(prepared: Prepared) -> tuple[int, int]:
+    """[start, end) of the tape of a run, ns UTC: what to cut into folds."""
+    times = prepared.tape.events["recv"]
+    return int(times[0]), int(times[-1]) + 1
+
+
+def of_lanes(prepared: Prepared, kind: Any = np.float32, threads: int | None = None) -> Evaluate:
+    """Evaluate by compiled passes over slices of the tape of `prepared`, warmed by the events before each span.
+
+    `kind` is the type of the returns in memory. Raises ConfigError for a span without events.
+    """
+    times = prepared.tape.events["recv"]
+
+    def evaluate(table: Table, span: Span, wanted: bool) -> Evaluation:
+        warm, start, end = (int(i) for i in np.searchsorted(times, (span.warm, span.start, span.end)))
+        if start >= end:
+            raise ConfigError(f"{prepared.tape.name}: no events in [{span.start}, {span.end}) ns; ask for fewer folds.")
+        part = between(prepared, warm, end)
+        found = evaluate_lanes(part, table, warmup=start - warm, returns=kind if wanted else None, threads=threads)
+        matrix = None if found.returns is None else found.returns.T
+        return Evaluation(found.figures, matrix, found.ends, found.per_year)
+
+    return evaluate

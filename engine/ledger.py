@@ -100,8 +100,14 @@ def _overlap(first: str | None, last: str | None, from_ns: int | None, until_ns:
     return not (early or late)
 
 
-def read(experiment: str, first_ns: int | None = None, last_ns: int | None = None, *, tracking_uri: str | None = None,
+def read(experiment: str, first_ns: int | None = None, last_ns: int | None = None, *,
+         also: Mapping[str, Any] | None = None, tracking_uri: str | None = None,
          helper: "tracking.Helper | None" = None) -> Ledger:  # fmt: skip
-    """The ledger of an experiment on data that overlap with [first_ns, last_ns] (ns UTC). Raises TrackingError."""
+    """The ledger of an experiment on data that overlap with [first_ns, last_ns] (ns UTC).
+
+    `also`: a run that is not tracked yet, `{"tags": tags(…), "metrics": …}`; it counts once,
+    even if it is a repetition. Raises TrackingError.
+    """
     kinds = (names.SWEEP, names.BACKTEST)
-    return count(tracking.runs(experiment, kinds=kinds, tracking_uri=tracking_uri, helper=helper), first_ns, last_ns)
+    found = tracking.runs(experiment, kinds=kinds, tracking_uri=tracking_uri, helper=helper)
+    return count([*found, *([also] if also else [])], first_ns, last_ns)

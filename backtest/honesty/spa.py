@@ -29,13 +29,18 @@ class Superior(NamedTuple):
 
 def _spread(away: Floats, restart: float) -> Floats:
     """Long-run variance of each column under the stationary bootstrap: R(0) + 2 sum k(i) R(i), with
-    k(i) = (n-i)/n (1-q)^i + i/n (1-q)^(n-i); autocovariances by FFT."""
+    k(i) = (n-i)/n (1-q)^i + i/n (1-q)^(n-i): a sum over frequencies, of power times the transform of the weights."""
     n = len(away)
-    power = np.abs(np.fft.rfft(away, 2 * n, axis=0)) ** 2
-    cov = np.fft.irfft(power, 2 * n, axis=0)[:n] / n
-    lag = np.arange(1, n)
-    weight = (n - lag) / n * (1 - restart) ** lag + lag / n * (1 - restart) ** (n - lag)
-    return np.asarray(cov[0] + 2.0 * (weight @ cov[1:]), np.float64)
+    size = 1 << (2 * n - 1).bit_length()  # so that nothing goes around
+    lag = np.arange(n)
+    weight = np.zeros(size)
+    weight[:n] = (n - lag) / n * (1 - restart) ** lag + lag / n * (1 - restart) ** (n - lag)
+    weight[0], weight[size - n + 1 :] = 1.0, weight[n - 1 : 0 : -1]
+    at = np.fft.rfft(weight).real / size
+    at[1:-1] *= 2.0  # a frequency and its mirror
+    wave = np.fft.rfft(np.ascontiguousarray(away.T), size, axis=1)
+    found: Floats = (wave.real**2 + wave.imag**2) @ at / n
+    return found
 
 
 def superior(returns: Matrix, benchmark: Matrix | float = 0.0, *, seed: int, count: int = 1000,

@@ -1,0 +1,139 @@
+"""The verdict: what a report leads with. The figure out of sample, and in plain words how likely the rest is luck.
+
+Law 1: nothing passes by absence: what was not tested is said to be untested, and no such run is called skill.
+Law 2: the figures have the names by which promotion asks for them; what is not defined is left out.
+"""
+
+import math
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+
+from backtest.figures import PERCENT, number
+from backtest.honesty.bootstrap import Interval, intervals
+from backtest.honesty.pbo import overfitting
+from backtest.honesty.sharpe import Floats, Matrix, deflated, expected_max, min_track_record, moments
+from backtest.honesty.sharpe import probabilistic as psr
+from backtest.honesty.spa import superior
+from engine import tracking_names as names
+from engine.ledger import Ledger
+
+WORK = 10_000_000  # Sharpe ratios that CSCV may compute
+DRAWN = 500  # series for the intervals
+# What the figures have to be for "unlikely to be luck", and beyond which it is most likely just that.
+SURE = {names.DSR: 0.95, names.PBO: 0.2, names.SPA: 0.05, names.OOS_SHARPE: 0.0}
+DOUBTFUL = {names.DSR: 0.5, names.PBO: 0.5, names.SPA: 0.5, names.OOS_SHARPE: 0.0}
+RISING = (names.DSR, names.OOS_SHARPE)  # the larger the better; of the others the smaller
+
+SKILL, OPEN, LUCK = "unlikely to be luck", "may well be luck", "most likely luck"
+
+
+class Verdict(NamedTuple):
+    """`word`: one of SKILL, OPEN, LUCK; `lead`: the out-of-sample figure; `sentence`: how likely it is luck, and why;
+    `figures`: by the names of `engine.tracking_names`; `intervals`: 95 % of each headline figure, of the out-of-sample
+    returns where there are some, else of all."""
+
+    word: str
+    lead: str
+    sentence: str
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+
+    @property
+    def text(self) -> str:
+        """Lead and sentence."""
+        return f"{self.lead} {self.sentence}"
+
+
+def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix | None = None, oos: Matrix | None = None,
+            seed: int = 0, whole: bool = True) -> Verdict:  # fmt: skip
+    """Judge a chosen lane by its periodic `returns` over all data.
+
+    `ledger`: of the idea on these data, this lane and its sweep included (`engine.ledger.read(…, also=…)`). `lanes`:
+    returns of all lanes of its sweep [periods, lanes], if kept; lanes that failed (NaN) are left out. `oos`: returns
+    that no choice has seen (`Validation.path.returns`), if there are some. `whole`: whether the tracker answered; else
+    the sentence says that lanes of other sessions are not counted.
+    """
+    found = _of_lane(np.asarray(returns, np.float64), per_year, ledger)
+    tested = None if oos is None or len(oos) < 2 else np.asarray(oos, np.float64)
+    ranges = intervals(np.asarray(returns, np.float64) if tested is None else tested, per_year, seed=seed,
+                       count=DRAWN)  # fmt: skip
+    if tested is not None:
+        for name, key in ((names.OOS_SHARPE, "sharpe"), (names.OOS_RETURN, "total_return"),
+                          (names.OOS_ANNUAL, "annual_return"), (names.OOS_DRAWDOWN, "max_drawdown")):  # fmt: skip
+            found[name] = ranges[key].value
+        found[names.OOS_PERIODS] = float(len(tested))
+    if lanes is not None:
+        kept = lanes[:, np.isfinite(lanes).all(axis=0)]
+        found[names.PBO] = overfitting(kept, _blocks(kept.shape[1])).pbo
+        test = superior(kept, seed=seed)
+        found[names.SPA], found[names.REALITY_CHECK] = test.spa, test.reality_check
+    best = found.pop("luck", math.nan)
+    known = {name: value for name, value in found.items() if math.isfinite(value)}
+    word = _word(known)
+    return Verdict(word, _lead(known, ranges), _sentence(word, known, best, moments(returns).sharpe * per_year**0.5,
+                                                         ledger, whole), known, ranges)  # fmt: skip
+
+
+def _of_lane(returns: Floats, per_year: float, ledger: Ledger) -> dict[str, float]:
+    """Figures of the lane itself, and what luck gives the best of the ledger (`luck`, annual)."""
+    own, var = moments(returns), ledger.var
+    if ledger.scored < 2:  # nobody knows the spread: that of Sharpe ratios of pure noise over so many periods
+        var = per_year / max(len(returns) - 1, 1)
+    count = max(ledger.effective, 1.0)
+    return {
+        names.PSR: psr(own), names.DSR: deflated(own, count, var / per_year),
+        names.MIN_TRACK_RECORD: min_track_record(own), "luck": expected_max(count, var),
+        names.LEDGER_LANES: float(ledger.lanes), names.LEDGER_EFFECTIVE: count,
+    }  # fmt: skip
+
+
+def _blocks(lanes: int) -> int:
+    """As many blocks of CSCV as there is time for, 16 at most, 8 at least."""
+    return next((s for s in (16, 14, 12, 10) if comb(s, s // 2) * lanes <= WORK), 8)
+
+
+def _word(known: dict[str, float]) -> str:
+    def beyond(name: str, bar: float) -> bool:
+        return known[name] <= bar if name in RISING else known[name] > bar
+
+    if any(name in known and beyond(name, bar) for name, bar in DOUBTFUL.items()):
+        return LUCK
+    needed = {names.DSR, names.OOS_SHARPE}
+    sure = all(not beyond(name, bar) for name, bar in SURE.items() if name in known)
+    return SKILL if sure and needed <= set(known) else OPEN
+
+
+def _lead(known: dict[str, float], ranges: dict[str, Interval]) -> str:
+    if names.OOS_SHARPE not in known:
+        return "Out of sample: untested; every period took part in the choice."
+    sharpe, fall, total = ranges["sharpe"], known[names.OOS_DRAWDOWN], known[names.OOS_RETURN]
+    between = f" (95 %: {sharpe.low:.2f} to {sharpe.high:.2f})" if math.isfinite(sharpe.low) else ""
+    return (
+        f"Out of sample: Sharpe ratio {sharpe.value:.2f}{between}, return {number(total, PERCENT)}, "
+        f"drawdown {number(fall, PERCENT)}, over {known[names.OOS_PERIODS]:,.0f} periods that no choice has seen."
+    )
+
+
+def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledger: Ledger, whole: bool) -> str:
+    if names.DSR not in known:
+        return f"There is too little to judge by: this {OPEN}."
+    sure = f"{known[names.DSR]:.0%} sure"
+    if ledger.lanes > 1:
+        few = round(known[names.LEDGER_EFFECTIVE])
+        alike = f" ({few:,} independent)" if few < ledger.lanes else ""
+        said = [f": of {ledger.lanes:,} lanes tried for this idea on these data{alike} luck alone would give the best "
+                f"a Sharpe ratio of {luck:.2f}; this one has {own:.2f}, and that it is better than luck is {sure} "
+                "(deflated Sharpe)"]  # fmt: skip
+    else:
+        said = [f": one lane was tried, and that its Sharpe ratio of {own:.2f} is above zero is {sure}"]
+    if names.PBO in known:
+        said.append("; what is best in one half of the time is below the median in the other in "
+                    f"{known[names.PBO]:.0%} of the splits (PBO)")  # fmt: skip
+    if names.SPA in known:
+        said.append(f"; without any edge, a best lane as good as this comes up in {known[names.SPA]:.1%} of histories "
+                    "(SPA)")  # fmt: skip
+    if not whole:
+        said.append("; the tracker did not answer, so what other sessions tried is not counted")
+    return f"This {'' if word == OPEN else 'is '}{word}{''.join(said)}."

@@ -11,8 +11,8 @@ Law 3: what a pass cannot tell exactly (a lane that risk halted, more open entri
 import copy
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,7 @@ from backtest.lane_pass import Pass
 from backtest.metrics import Ints, period_ends
 from backtest.run import Prepared
 from backtest.tally import Tally
-from engine.config import Risk, VenueModel, hints
+from engine.config import Risk, VenueModel, hints, unknown
 from engine.errors import ConfigError
 from engine.kernel import codes
 from engine.kernel.records import slots
@@ -35,9 +35,9 @@ NUMBERS = (int, float, bool)
 
 
 def numeric(kind: type, key: str) -> bool:
-    """Whether a key of Risk or VenueModel is a number, and so may differ between lanes."""
+    """Whether a key of Risk or VenueModel is a number, or the model of the queue, and so may differ between lanes."""
     hint = hints(kind).get(key)
-    return hint in NUMBERS or hint == float | None
+    return hint in NUMBERS or hint == float | None or key == "queue"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Evaluated:
     alone: int
 
 
-def evaluate(prepared: Prepared, table: Mapping[str, Sequence[Any]], *, warmup: int = 0, returns: Any = None,
+def evaluate(prepared: Prepared, table: Mapping[str, Any], *, warmup: int = 0, returns: Any = None,
              threads: int | None = None, told: Callable[[int], None] | None = None) -> Evaluated:  # fmt: skip
     """Figures of many lanes over the tape of `prepared`, whose settings hold for what `table` does not name.
 
@@ -81,7 +81,7 @@ def between(prepared: Prepared, start: int, end: int) -> Prepared:
 class Lanes:
     """The lanes of one structure: checked, grouped by what they have in common, ready to run."""
 
-    def __init__(self, prepared: Prepared, table: Mapping[str, Sequence[Any]], *, warmup: int = 0,
+    def __init__(self, prepared: Prepared, table: Mapping[str, Any], *, warmup: int = 0,
                  returns: Any = None) -> None:  # fmt: skip
         if len(prepared.strategies) != 1:
             raise ConfigError(f"Lanes run one strategy each, got {len(prepared.strategies)}; run several by prepare().")
@@ -94,13 +94,15 @@ class Lanes:
         self.cls: type[Strategy] = type(prepared.strategies[0])
         self.own = {k.removeprefix("strategy."): v for k, v in self.columns.items() if k.startswith("strategy.")}
         self.others = {k: v for k, v in self.columns.items() if not k.startswith("strategy.")}
-        for key in self.others:
+        for key, values in self.others.items():
             check_key(key)
+            for value in dict.fromkeys(values.tolist()):
+                check_value(key, value)
         for name, values in self.own.items():
             if name not in self.cls.params:
                 self.cls(**{name: values[0]})  # raises, with the names that there are
-            for value in np.unique(values):
-                self.cls.params[name].check(f"{self.cls.__qualname__}.{name}", plain(value), self.kind_of(name))
+            for value in dict.fromkeys(values.tolist()):
+                self.cls.params[name].check(f"{self.cls.__qualname__}.{name}", value, self.kind_of(name))
 
     def kind_of(self, name: str) -> str:
         """The type of a parameter."""
@@ -142,8 +144,8 @@ class Lanes:
         """Lanes by what they share: (order in which they run, number of each lane's world)."""
         if not self.others:
             return np.arange(self.count), np.zeros(self.count, "i8")
-        rows = np.stack([np.asarray(v, "f8") for v in self.others.values()], axis=1)
-        world = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+        codes_ = [np.unique(v.astype(str), return_inverse=True)[1].reshape(-1) for v in self.others.values()]
+        world = np.unique(np.stack(codes_, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
         return np.argsort(world, kind="stable"), world
 
     def run(self, threads: int | None = None, told: Callable[[int], None] | None = None) -> Evaluated:
@@ -221,10 +223,25 @@ def merged(one: Evaluated, other: Evaluated, lanes: Any) -> Evaluated:
     return replace(one, alone=one.alone + other.alone)
 
 
+def check_value(key: str, value: Any) -> None:
+    """Raises ConfigError for a value of another type or out of its range."""
+    group, _, name = key.partition(".")
+    if group == "cash":
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+        if not good:
+            raise ConfigError(f"cash must be a number above 0, got {value!r}.")
+    elif group == "risk":
+        Risk(**{name: value})
+    else:
+        VenueModel(**{name: value})
+
+
 def check_key(key: str) -> None:
     """Raises ConfigError for a key that no lane can have a value of its own for."""
     group, _, name = key.partition(".")
-    kind = {"risk": Risk, "venue": VenueModel}.get(group)
+    kind: Any = {"risk": Risk, "venue": VenueModel}.get(group)
+    if kind is not None and name not in hints(kind):
+        raise unknown("key", key, [f.name for f in fields(kind)])
     if key != "cash" and (kind is None or not numeric(kind, name)):
         raise ConfigError(f"{key} cannot differ between lanes; what can are strategy.*, the numbers of risk.* and "
                           "venue.*, and cash.")  # fmt: skip

@@ -23,7 +23,9 @@ from backtest.quality import Executions, Profit, executions, profit, quality_met
 from backtest.record import promotable
 from backtest.trades import Fills, Trades, round_trips, trade_metrics, whole_lots
 from backtest.writing import jsonable, written
+from engine import tracking_names as names
 from engine.bundle import RECORDED
+from engine.config import config_hash
 from engine.errors import DataError
 from engine.kernel import codes
 
@@ -290,23 +292,27 @@ class Result:
               tags: Mapping[str, str] | None = None, helper: "Helper | None" = None) -> "TrackedRun":  # fmt: skip
         """Log this result as a run of the experiment tracker; `artifacts_dir` is a directory that `save` wrote.
 
-        `helper`: an `engine.tracking.Helper` started earlier, which hides the seconds that MLflow takes to import.
-        Raises TrackingError; what is on disk stays.
+        `helper`: an `engine.tracking.Helper` started earlier. Raises TrackingError; what is on disk stays.
         """
+        from engine import tracking
+
+        with promotable(self, artifacts_dir) as (artifacts, seals):
+            told: dict[str, Any] = {"tracking_uri": tracking_uri, "artifacts_dir": artifacts, "helper": helper}
+            return tracking.track(experiment=experiment, **told, **self.request({**seals, **(tags or {})}, name))
+
+    def request(self, tags: Mapping[str, str] | None = None, name: str | None = None) -> dict[str, Any]:
+        """What the tracker hears of this result, as arguments of `engine.tracking.track`: plain values for JSON."""
         from engine import ledger, tracking
-        from engine import tracking_names as names
-        from engine.config import config_hash
 
         content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
         known = ledger.tags(names.BACKTEST, self.tape, content)
-        with promotable(self, artifacts_dir) as (artifacts, seals):
-            return tracking.track(
-                experiment=experiment, name=name or self.title or self.label, tracking_uri=tracking_uri,
-                params=self.params, metrics=self.metrics, curve=self.curve[:2], start_equity=self.start_equity,
-                dataset=(self.tape.name, self.tape.digest), artifacts_dir=artifacts,
-                note=note(self.metrics, self.label, self.tape.name, self.span()), helper=helper,
-                tags={**known, **seals, **{k: _text(v) for k, v in self.identity.items()}, **(tags or {})},
-            )  # fmt: skip
+        return {
+            "name": name or self.title or self.label, "params": self.params, "metrics": self.metrics,
+            "curve": ((), ()), "points": tracking.curve_points(*self.curve[:2], self.start_equity),
+            "start_equity": self.start_equity, "dataset": (self.tape.name, self.tape.digest),
+            "note": note(self.metrics, self.label, self.tape.name, self.span()),
+            "tags": {**known, **{k: _text(v) for k, v in self.identity.items()}, **(tags or {})},
+        }  # fmt: skip
 
 
 def _text(value: Any) -> str:

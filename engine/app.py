@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.config import Settings
 
 OPEN = {"strategy": "name", "data": "source"}  # groups that take any name or path, and the key that gets it
-FLAGS = "--help, --cfg job|hydra|all, --version, --completion bash|zsh"
+FLAGS = "-m, --help, --cfg job|hydra|all, --version, --completion bash|zsh"
 INTERRUPTED = 130
 
 
@@ -55,7 +55,9 @@ def run(argv: list[str]) -> int:
         return 0
     from engine.modes import MODES
 
-    mode = chosen_mode(given, MODES, optional=bool({"--help", "--cfg"} & set(flags)))
+    mode = chosen_mode(given, MODES, optional=bool({"--help", "--cfg", "--multirun"} & set(flags)))
+    if "--multirun" in flags and "--help" not in flags:
+        return multirun(mode, given, flags)
     if not mode and "--cfg" in flags and "--help" not in flags:
         mode = "backtest"  # the mode whose keys the help lists, too
     if "--help" in flags or not mode:
@@ -73,17 +75,29 @@ def run(argv: list[str]) -> int:
     return function(settings, lambda: shown(mode, settings, {}, "job"))
 
 
+def multirun(mode: str, given: list[str], flags: Mapping[str, str]) -> int:
+    """`-m`: the swept keys of a backtest as lanes. Raises ConfigError for a mode that nobody can sweep."""
+    from engine import sweeper
+    from engine.modes_sweep import run_sweep
+
+    if mode not in ("", "backtest", "sweep"):
+        raise ConfigError(f"-m sweeps backtests; mode={mode} takes one value for each key.")
+    axes, found = sweeper.sweep([w for w in given if not w.startswith("mode=")], compose)
+    settings = found[0][1]
+    if "--cfg" in flags:
+        print(shown("sweep", settings, {}, "job"), end="")
+        return 0
+    return run_sweep(axes, found, lambda: shown("sweep", settings, {}, "job"))
+
+
 def split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     """Flags with their values, and the overrides. Raises ConfigError for what is neither."""
     flags: dict[str, str] = {}
     given: list[str] = []
     rest = iter(argv)
     for word in rest:
-        if word in ("-m", "--multirun"):
-            raise ConfigError("-m (sweeps) does not exist yet; run one combination at a time, or loop over "
-                              "backtest() in Python.")  # fmt: skip
-        if word in ("-h", "--help", "--version"):
-            flags["--help" if word == "-h" else word] = ""
+        if word in ("-h", "--help", "--version", "-m", "--multirun"):
+            flags[{"-h": "--help", "-m": "--multirun"}.get(word, word)] = ""
         elif word == "--complete":
             return {word: ""}, list(rest)
         elif word in ("--cfg", "-c", "--completion"):
@@ -112,10 +126,9 @@ def chosen_mode(given: list[str], known: Mapping[str, Any], optional: bool = Fal
     return named[-1] if named else ""
 
 
-def compose(
-    mode: str, kind: "type[Settings]", given: list[str], full: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The composed settings as plain values, and Hydra's own if `full`. Raises ConfigError."""
+def compose(mode: str, kind: "type[Settings]", given: list[str], full: bool = False, raw: bool = False) -> Any:
+    """The composed settings as plain values, and Hydra's own if `full`; with `raw` as Hydra has them, interpolations
+    unresolved. Raises ConfigError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
@@ -126,13 +139,18 @@ def compose(
     words = [w for w in rewritten(kind, given) if w.partition("=")[0] != "mode"]
     with _foreign(), initialize_config_dir(str(CONF), version_base="1.3", job_name="tandem"):
         found = hydra_compose(mode, words, return_hydra_config=full)
+        if raw:
+            OmegaConf.set_readonly(found, False)
+            OmegaConf.set_struct(found, False)
+            return found
         hydra = OmegaConf.to_container(found.hydra, resolve=False) if full else {}
         if full:
             OmegaConf.set_readonly(found, False)
             OmegaConf.set_struct(found, False)
             del found["hydra"]
         plain = OmegaConf.to_container(found, resolve=True, throw_on_missing=True)
-    return {str(k): v for k, v in dict(plain).items()}, {"hydra": hydra} if full else {}  # type: ignore[arg-type]
+    settings: Any = plain
+    return {str(k): v for k, v in settings.items()}, {"hydra": hydra} if full else {}
 
 
 @functools.cache
@@ -276,7 +294,7 @@ def _foreign() -> Iterator[None]:
         cure = "A list is written key=[a,b]; a text with commas or brackets is quoted twice: \"key='a,b'\"."
         if "To sweep over it" in text:
             what = lines[0].removeprefix("Ambiguous value for argument ").replace("++", "")
-            raise ConfigError(f"{what}: several values ask for a sweep, which does not exist yet. {cure}") from error
+            raise ConfigError(f"{what}: several values ask for a sweep: tandem -m …. {cure}") from error
         if isinstance(error, OverrideParseException):
             raise ConfigError(f"{error.override.lstrip('+')!r} cannot be read ({lines[-1]}). {cure}") from error
         raise ConfigError(f"The configuration cannot be composed: {' '.join(lines)}") from error
@@ -289,7 +307,7 @@ def shown(mode: str, settings: "Settings", hydra: Mapping[str, Any], part: str) 
     from engine.config import spoken
 
     plain = {"mode": mode, **{spoken(key): value for key, value in asdict(settings).items()}}
-    if hasattr(settings, "made"):
+    if hasattr(settings, "made") and mode != "sweep":  # a sweep's own strategy may be none: its lanes are
         plain["strategy"] = {**plain["strategy"], **settings.made().values}
     chosen = {"job": plain, "hydra": dict(hydra), "all": {**plain, **hydra}}[part]
     return OmegaConf.to_yaml(chosen)

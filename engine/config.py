@@ -250,6 +250,13 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def yaml_of(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(dict(settings))
+
+
 def as_plain(settings: Any) -> dict[str, Any]:
     """A settings dataclass as plain values."""
     return asdict(settings)

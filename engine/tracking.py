@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -90,13 +91,15 @@ def curve_points(ts: Any, equity: Any, start_equity: float, points: int = POINTS
 def track(*, experiment: str, name: str, params: Mapping[str, Any], metrics: Mapping[str, float],
           curve: tuple[Any, Any], start_equity: float, dataset: tuple[str, str], tracking_uri: str | None = None,
           artifacts_dir: str | os.PathLike[str] | None = None, note: str = "", tags: Mapping[str, str] | None = None,
-          helper: "Helper | None" = None, context: str = "backtest") -> TrackedRun:  # fmt: skip
+          helper: "Helper | None" = None, context: str = "backtest",
+          points: list[tuple[int, float, float]] | None = None) -> TrackedRun:  # fmt: skip
     """Log one finished run.
 
     `params`: flat; `metrics`: NaN and infinity are left out; `curve`: `ts` ns UTC and equity, logged as the step
     metrics `equity` and `drawdown` whose timestamps are the times of the bars; `dataset`: name and content hash;
     `artifacts_dir`: a directory whose files are copied; `note`: Markdown for the run's description; `context`: what the
-    dataset was used for. With `helper`, the helper's process does it.
+    dataset was used for; `points`: what `curve_points` made of the curve, in its place. With `helper`, the helper's
+    process does it.
 
     Raises TrackingError; the files in `artifacts_dir` are not touched.
     """
@@ -107,10 +110,20 @@ def track(*, experiment: str, name: str, params: Mapping[str, Any], metrics: Map
         "dataset": [*dataset, context],
         "params": {k: str(v)[: LONGEST["param"]] for k, v in params.items()},
         "metrics": {k: float(v) for k, v in metrics.items() if math.isfinite(v)},
-        "points": curve_points(*curve, start_equity), "tags": {k: v[: LONGEST["tag"]] for k, v in known.items()},
+        "points": curve_points(*curve, start_equity) if points is None else points,
+        "tags": {k: v[: LONGEST["tag"]] for k, v in known.items()},
         "artifacts": None if artifacts_dir is None else str(Path(artifacts_dir).resolve()),
     }  # fmt: skip
     return helper.log(request) if helper else _log(request)
+
+
+def artifacts(run_id: str, wanted: tuple[str, ...], tracking_uri: str | None = None) -> Path:
+    """A directory with files of a run, fetched into a temporary place. Raises TrackingError."""
+    uri, folder = store_uri(tracking_uri), tempfile.mkdtemp(prefix="tandem-")
+    with _contained(uri, None):
+        for name in wanted:
+            _client(uri).download_artifacts(run_id, name, folder)
+    return Path(folder)
 
 
 def runs(experiment: str, *, kinds: tuple[str, ...] = (), tracking_uri: str | None = None,

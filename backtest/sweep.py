@@ -1,0 +1,333 @@
+"""A sweep: lanes of one or several structures, in shards, each on disk as soon as it is done.
+
+Law 1: a shard that is on disk is not computed again: it is found by the hash of all that decides it (data, code,
+       settings, lanes), whatever stopped the sweep.
+Law 2: what a rule across parameters forbids is skipped and counted; a lane without a figure is ranked last and counted.
+Law 3: whoever runs the shards (`Executor`) changes nothing in what comes of them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from backtest.drive import PROGRAMS
+from backtest.lane_pass import PROGRAM
+from backtest.lanes import Lanes, cores, plain
+from backtest.run import Prepared
+from backtest.sampling import Adaptive, Axis, Sampler, Table, chosen, sample, shards
+from engine.config import config_hash, unknown
+from engine.errors import ConfigError
+from engine.kernel import build
+from engine.kernel.strategy import Strategy
+from engine.store.files import atomic_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LANES = 2048  # of a shard
+RATE = 40e6  # events of lanes that a core does in a second, for an estimate before anything has run
+BYTES = 400  # on disk and in memory, of the figures of one lane
+
+
+class Objective(NamedTuple):
+    """A figure and whether more of it is better (1) or less (-1)."""
+
+    name: str
+    sign: int
+
+    @classmethod
+    def of(cls, text: str) -> "Objective":
+        """`sharpe` is maximised, `-max_drawdown_days` minimised."""
+        return cls(text.removeprefix("-"), -1 if text.startswith("-") else 1)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some lanes of one structure: number of the structure and of the first lane, columns of the lanes."""
+
+    structure: int
+    begin: int
+    table: Table
+
+
+class Executor(Protocol):
+    """Runs shards somewhere. Results may come in any order; one that a worker failed at is run by another."""
+
+    def map(self, work: Callable[[Shard], Table], shards: Iterable[Shard]) -> Iterator[tuple[Shard, Table]]:
+        """Each shard with what `work` made of it."""
+        ...
+
+
+class Local:
+    """This process: one shard at a time, whose lanes are spread over all cores."""
+
+    def map(self, work: Callable[[Shard], Table], shards: Iterable[Shard]) -> Iterator[tuple[Shard, Table]]:
+        """Each shard with its result, in order."""
+        for shard in shards:
+            yield shard, work(shard)
+
+
+def valid(cls: type[Strategy], base: Mapping[str, Any], table: Table) -> tuple[Any, str]:
+    """Which lanes pass the strategy's rule across parameters, and what it says of the first that does not.
+
+    Each value is checked once, each lane only by the rule.
+    """
+    own = {key.removeprefix("strategy."): values for key, values in table.items() if key.startswith("strategy.")}
+    (total,) = {len(values) for values in table.values()}
+    keep, said = np.ones(total, bool), ""
+    for name, values in own.items():
+        if name not in cls.params:
+            cls(**{name: plain(values[0])})  # raises, with the names that there are
+        for value in dict.fromkeys(values.tolist()):
+            cls.params[name].check(f"{cls.__qualname__}.{name}", value, str(cls.fields[name].kind))
+    if cls.validate is Strategy.validate:
+        return keep, said
+    one = cls.new()
+    for name, declared in cls.params.items():
+        setattr(one, name, base.get(name, declared.default))
+    names, rows = list(own), list(zip(*(values.tolist() for values in own.values()), strict=True))
+    for lane, row in enumerate(rows):
+        for name, value in zip(names, row, strict=True):
+            setattr(one, name, value)
+        try:
+            one.validate()
+        except ValueError as error:
+            keep[lane], said = False, said or str(error)
+    return keep, said
+
+
+@dataclass
+class Structure:
+    """One structural combination: what it is called, the strategy's class and given parameters, and how a prepared run
+    is made of parameters; `settings`: resolved, as plain values, so that a lane of it can be run again."""
+
+    names: dict[str, str]
+    cls: type[Strategy]
+    given: dict[str, Any]
+    prepare: Callable[[Strategy], Prepared]
+    settings: dict[str, Any]
+    events: Callable[[], int] = lambda: 0  # of the tape, before a strategy is made
+    extend: Callable[[Table], Table] = lambda table: table
+    skipped: int = 0
+    prepared: Prepared | None = None
+    said: str = ""
+
+    def admit(self, table: Table) -> Table:
+        """The lanes that may run, with the values that depend on them; the first of all makes the prepared run."""
+        table = self.extend(table)
+        keep, said = valid(self.cls, self.given, table)
+        self.skipped, self.said = self.skipped + int((~keep).sum()), self.said or said
+        table = {key: values[keep] for key, values in table.items()}
+        if self.prepared is None and keep.any():
+            own = {k.removeprefix("strategy."): plain(v[0]) for k, v in table.items() if k.startswith("strategy.")}
+            self.prepared = self.prepare(self.cls(**{**self.given, **own}))
+        return table
+
+
+@dataclass
+class Sweep:
+    """Everything of a sweep; `run` does what is not done yet. `store`: where shards are kept until the end."""
+
+    axes: list[Axis]
+    structures: list[Structure]
+    objectives: list[Objective]
+    sampler: Sampler = "auto"
+    lanes: int = 1000
+    seed: int = 0
+    batch: int = 256
+    threads: int = 0
+    store: Path | None = None
+    executor: Executor = field(default_factory=Local)
+    told: Callable[[float], None] = lambda lanes: None
+    kept: int = 0  # lanes that were on disk
+    alone: int = 0
+    failed: int = 0
+
+    def run(self) -> "pl.DataFrame":
+        """The table of all lanes: structure, axes, figures, status; best first. Raises ConfigError if none may run."""
+        import polars as pl
+
+        parts: list[pl.DataFrame] = []
+        adaptive = chosen(self.axes, self.sampler) == "optuna"
+        for number, structure in enumerate(self.structures):
+            make = self._adaptive if adaptive else self._sampled
+            parts += [self._frame(number, structure, shard, found) for shard, found in make(number, structure)]
+        if not parts:
+            skipped = sum(s.skipped for s in self.structures)
+            said = next((s.said for s in self.structures if s.said), "")
+            raise ConfigError(f"None of the {skipped:,} lanes may run: {self.structures[0].cls.__qualname__}: {said}.")
+        return ranked(pl.concat(parts, how="diagonal_relaxed"), self.objectives)
+
+    def _sampled(self, number: int, structure: Structure) -> Iterator[tuple[Shard, Table]]:
+        table = structure.admit(sample(self.axes, self.sampler, self.lanes, self.seed))
+        if structure.prepared is not None:
+            todo = (Shard(number, begin, part) for begin, part in shards(table, LANES))
+            yield from self.executor.map(self.work, todo)
+
+    def _adaptive(self, number: int, structure: Structure) -> Iterator[tuple[Shard, Table]]:
+        study = Adaptive(self.axes, [o.sign for o in self.objectives], self.seed)
+        for begin in range(0, self.lanes, self.batch):
+            asked = study.ask(min(self.batch, self.lanes - begin))
+            keep, _ = valid(structure.cls, structure.given, structure.extend(asked))
+            table = structure.admit(asked)
+            scores = np.full((len(keep), len(self.objectives)), np.nan)
+            if keep.any():
+                for shard, found in self.executor.map(self.work, [Shard(number, begin, table)]):
+                    scores[keep] = np.stack([found[o.name] for o in self.objectives], axis=1)
+                    yield shard, found
+            study.tell(scores)
+
+    def work(self, shard: Shard) -> Table:
+        """The figures of a shard: from disk, else computed and put there."""
+        prepared = self.structures[shard.structure].prepared
+        assert prepared is not None
+        count = len(next(iter(shard.table.values())))
+        where = self.store / f"{shard_hash(prepared, shard)}.npz" if self.store else None
+        if where is not None and where.exists():
+            with np.load(where) as kept:
+                found = {name: kept[name] for name in kept.files}
+            self.kept += count
+            self.told(count)
+        else:
+            length, before = len(prepared.tape.events), 0.0
+
+            def told(events: int) -> None:
+                nonlocal before
+                self.told(events / length - before)
+                before = events / length
+
+            evaluated = Lanes(prepared, shard.table).run(self.threads or cores(), told)
+            found = {**evaluated.figures, "status": evaluated.status, "alone": np.full(count, evaluated.alone)}
+            if where is not None:
+                where.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(where) as part, part.open("wb") as file:
+                    np.savez(file, **found)
+        self.alone += int(found["alone"][0])
+        self.failed += int((found["status"] != 0).sum())
+        return found
+
+    def _frame(self, number: int, structure: Structure, shard: Shard, found: Table) -> "pl.DataFrame":
+        import polars as pl
+
+        size = len(found["status"])
+        texts = {k: [str(v) for v in c] if c.dtype == object else c for k, c in shard.table.items()}
+        names = {key: [value] * size for key, value in structure.names.items()}
+        figures = {name: values for name, values in found.items() if name != "alone"}
+        lanes = shard.begin + np.arange(size)
+        return pl.DataFrame({"structure": np.full(size, number), "lane": lanes, **names, **texts, **figures})
+
+    @cached_property
+    def hash(self) -> str:
+        """Of all that decides the lanes."""
+        axes = [(a.key, repr(a.values), a.low, a.high, a.whole, a.log) for a in self.axes]
+        objectives = self.objectives if chosen(self.axes, self.sampler) == "optuna" else ()
+        words = {"axes": axes, "how": [self.sampler, self.lanes, self.seed, self.batch, list(objectives)],
+                 "structures": [s.settings for s in self.structures]}  # fmt: skip
+        return config_hash(words)
+
+
+def shard_hash(prepared: Prepared, shard: Shard) -> str:
+    """Of all that decides the figures of a shard: data, code, settings, lanes."""
+    code = build.program_digest(*PROGRAM), *(build.program_digest(*program) for program in PROGRAMS)
+    lanes = {key: values.tolist() for key, values in shard.table.items()}
+    return config_hash({"config": prepared.config, "identity": prepared.identity, "code": code, "lanes": lanes})
+
+
+def ranked(table: "pl.DataFrame", objectives: Sequence[Objective]) -> "pl.DataFrame":
+    """Best first by the first objective, lanes without a figure last; with several, `front` says which lanes no other
+    one beats in all of them (Pareto)."""
+    import polars as pl
+
+    for o in objectives:
+        if o.name not in table.columns:
+            raise unknown("figure in sweep.objective", o.name, table.columns)
+    scores = np.stack([table[o.name].to_numpy().astype("f8") * o.sign for o in objectives], axis=1)
+    bad = np.isnan(scores).any(axis=1)
+    order = np.lexsort((table["lane"].to_numpy(), table["structure"].to_numpy(), -np.where(bad, -np.inf, scores[:, 0]),
+                        bad))  # fmt: skip
+    if len(objectives) > 1:
+        table = table.with_columns(front=pl.Series(front(np.where(bad[:, None], -np.inf, scores)) & ~bad))
+    return table[order]
+
+
+def front(scores: Any) -> Any:
+    """Which rows no other row beats or equals in all columns while beating it in one.
+
+    >>> front(np.array([[1.0, 3.0], [2.0, 2.0], [1.0, 1.0]])).tolist()
+    [True, True, False]
+    """
+    order = np.lexsort(tuple(-scores[:, i] for i in range(scores.shape[1] - 1, -1, -1)))
+    kept, best = np.zeros(len(scores), bool), np.zeros((0, scores.shape[1]))
+    for row in order:
+        beaten = ((best >= scores[row]).all(axis=1) & (best > scores[row]).any(axis=1)).any()
+        if not beaten:
+            kept[row] = True
+            best = np.vstack((best, scores[row]))
+    return kept
+
+
+def check_size(lanes: int, events: int, most: int, force: bool) -> None:
+    """Raises ConfigError for more lanes than `most` that nobody insisted on, with what they would take."""
+    if lanes <= most or force:
+        return
+    seconds, size = lanes * events / (RATE * cores()), lanes * BYTES
+    raise ConfigError(f"{lanes:,} lanes x {events:,} events: about {span(seconds)} on all cores and "
+                      f"{size / 1e9:,.1f} GB of figures. Sample them (sweep.sampler=sobol sweep.lanes=10000), use a "
+                      "wider step, or insist: sweep.force=true.")  # fmt: skip
+
+
+def span(seconds: float) -> str:
+    """A time in words.
+
+    >>> span(90.0), span(7200.0), span(4e5)
+    ('90 s', '2.0 hours', '4.6 days')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:,.1f} hours" if seconds < 2e5 else f"{seconds / 86_400:,.1f} days"
+
+
+def manifest(sweep: Sweep, table: "pl.DataFrame", seconds: float) -> dict[str, Any]:
+    """What somebody needs to understand the table, and to run a lane of it again."""
+    first = next(s.prepared for s in sweep.structures if s.prepared is not None)
+    nan = int(table[sweep.objectives[0].name].is_nan().sum())
+    return {
+        "version": 1, "hash": sweep.hash, "sampler": chosen(sweep.axes, sweep.sampler), "seed": sweep.seed,
+        "objectives": [("-" if o.sign < 0 else "") + o.name for o in sweep.objectives],
+        "axes": [axis.key for axis in sweep.axes], "lanes": table.height, "nan": nan,
+        "skipped": sum(s.skipped for s in sweep.structures), "failed": sweep.failed, "alone": sweep.alone,
+        "from_disk": sweep.kept, "seconds": seconds, "identity": first.identity,
+        "data": {"name": first.tape.name, "digest": first.tape.digest, "events": len(first.tape.events)},
+        "structures": [{"names": s.names, "settings": s.settings} for s in sweep.structures],
+    }  # fmt: skip
+
+
+def settings_of(about: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved settings of one lane: those of its structure with its own values in their places."""
+    structure = about["structures"][row["structure"]]
+    found: dict[str, Any] = json.loads(json.dumps(structure["settings"]))
+    for key, value in row.items():
+        group, _, name = key.partition(".")
+        if key in structure["names"] or value is None:
+            continue
+        if key == "cash":
+            found[key] = value
+        elif name:
+            found[group][name] = value
+    return found
+
+
+def load(folder: str | os.PathLike[str]) -> "tuple[dict[str, Any], pl.DataFrame]":
+    """The manifest and the table of a sweep's folder. Raises ConfigError when it is none."""
+    import polars as pl
+
+    where = Path(folder)
+    if not (where / "sweep.json").is_file():
+        raise ConfigError(f"{folder}: no folder of a sweep (it has no sweep.json); `tandem -m …` says where it wrote.")
+    return json.loads((where / "sweep.json").read_text(encoding="utf-8")), pl.read_parquet(where / "lanes.parquet")

@@ -1,0 +1,230 @@
+"""`tandem -m`, mode=best and mode=upload, as people use them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from backtest import backtest
+from backtest.lanes import evaluate
+from backtest.run import prepare
+from backtest.sampling import Axis, sample
+from backtest.sweep import Sweep, front
+from engine.errors import ConfigError
+from strategies import Momentum
+from tests.app.words import QUICK, Said
+
+Tandem = Callable[..., Said]
+SHORT = ("-m", "data=equities", "end=2003-01-01", *QUICK)
+
+
+def lanes(place: Path) -> pl.DataFrame:
+    """The table of the only sweep."""
+    (where,) = place.glob("outputs/*-sweep")
+    return pl.read_parquet(where / "lanes.parquet")
+
+
+def test_a_grid_is_what_single_runs_are(tandem: Tandem, place: Path) -> None:
+    said = tandem(*SHORT, "strategy.fast=range(5,60,5)", "strategy.slow=20,40", "venue.taker_bps=0,5")
+    assert said.code == 0 and said.err == ""
+    table = lanes(place)
+    assert table.height == 2 * (3 + 7) and "24 skipped by the strategy's own rule" in said.out
+    assert table["sharpe"].to_list() == sorted(table["sharpe"].to_list(), reverse=True)
+    row = table.row(3, named=True)
+    alone = backtest(Momentum(fast=row["strategy.fast"], slow=row["strategy.slow"], qty=100.0), "equities",
+                     end="2003-01-01", taker_bps=row["venue.taker_bps"]).metrics  # fmt: skip
+    for name in ("sharpe", "total_return", "max_drawdown", "trades", "win_rate", "fees"):
+        assert row[name] == pytest.approx(alone[name], rel=1e-9)
+    first = table.row(0, named=True)
+    assert re.search(rf"^ +1 +{first['strategy.fast']} +{first['strategy.slow']} ", said.out, re.MULTILINE)
+
+
+def test_structures_texts_and_settings_are_axes_too(tandem: Tandem, place: Path) -> None:
+    said = tandem(*SHORT, "instruments=[AAPL],[IBM]", "start=2001-01-01,2002-01-01", "strategy.fast=5,10",
+                  "cash=1e4,1e5", "risk.leverage=1,2", "venue.queue=back,front",
+                  "strategy.short=true,false")  # fmt: skip
+    assert said.code == 0 and said.err == ""
+    table = lanes(place)
+    assert table.height == 4 * 32 and set(table["instruments"]) == {"[AAPL]", "[IBM]"}
+    assert set(table["cash"]) == {1e4, 1e5} and set(table["venue.queue"]) == {"back", "front"}
+
+
+def test_samples(tandem: Tandem, place: Path) -> None:
+    words = ("strategy.fast=int(interval(2,60))", "strategy.slow=int(tag(log,interval(70,300)))",
+             "venue.slippage_bps=interval(0,20)", "sweep.lanes=50")  # fmt: skip
+    assert tandem(*SHORT, *words).code == 0
+    assert tandem(*SHORT, *words, "sweep.sampler=random", "sweep.seed=3", "name=drawn").code == 0
+    one, other = (pl.read_parquet(w / "lanes.parquet") for w in sorted(place.glob("outputs/*-sweep")))
+    for table in (one, other):
+        assert table.height == 50 and table["venue.slippage_bps"].n_unique() == 50
+        assert table["strategy.fast"].min() >= 2 and table["strategy.slow"].max() <= 300  # type: ignore[operator]
+    assert set(one["venue.slippage_bps"]) != set(other["venue.slippage_bps"])
+
+
+def test_the_sampler_fills_its_axes() -> None:
+    axes = [Axis("a", range(5)), Axis("b", (), 0.01, 100.0, log=True), Axis("c", (), 1, 4, whole=True)]
+    for kind in ("random", "sobol"):
+        table = sample(axes, kind, 2000, 1)  # type: ignore[arg-type]
+        assert set(table["a"].tolist()) == set(range(5)) and set(table["c"].tolist()) == {1, 2, 3, 4}
+        assert abs(np.log(table["b"]).mean()) < 0.3 and 0.01 <= table["b"].min() <= table["b"].max() <= 100.0
+        assert all((table[k] == sample(axes, kind, 2000, 1)[k]).all() for k in table)  # type: ignore[arg-type]
+
+
+def test_several_objectives_have_a_front(tandem: Tandem, place: Path) -> None:
+    words = ("strategy.fast=range(3,30)", "sweep.objective=[total_return,-max_drawdown_days]")
+    assert tandem(*SHORT, *words).code == 0
+    table = lanes(place)
+    mine = table["front"].to_numpy()
+    scores = np.stack([table["total_return"].to_numpy(), -table["max_drawdown_days"].to_numpy()], axis=1)
+    assert mine.tolist() == front(scores).tolist() and 0 < mine.sum() < table.height
+
+
+def test_what_depends_on_a_swept_key_follows_it(tandem: Tandem, place: Path) -> None:
+    (place / "conf" / "venue").mkdir(parents=True)
+    (place / "conf/venue/tied.yaml").write_text("taker_bps: 1\nslippage_bps: ${.taker_bps}\n")
+    said = tandem(*SHORT, "venue=tied", "venue.taker_bps=5,6,7")
+    assert said.code == 0 and "venue.slippage_bps depends on swept keys" in said.err
+    table = lanes(place)
+    assert (table["venue.slippage_bps"] == table["venue.taker_bps"]).all()
+    alone = backtest(Momentum(qty=100.0), "equities", end="2003-01-01", taker_bps=5, slippage_bps=5).metrics["sharpe"]
+    assert table.filter(pl.col("venue.taker_bps") == 5)["sharpe"][0] == pytest.approx(alone, rel=1e-9)
+
+
+WRONG = [
+    (("strategy.fsat=5,10",), "no parameter `fsat`.*Did you mean fast"),
+    (("strategy.fast=range(5,5)",), "strategy.fast: the axis is empty"),
+    (("strategy.fast=a,b",), "fast must be an integer, got 'a'"),
+    (("strategy.fast=5,1.5",), "fast must be an integer, got"),
+    (("strategy.fast=5,900",), "fast must be >= 1 and <= 500, got 900"),
+    (("risk.levrage=1,2",), "Unknown key 'risk.levrage'. Did you mean risk.leverage"),
+    (("venue.taker_bps=1,20000",), "venue.taker_bps must be"),
+    (("strategy.fast=60,70", "strategy.slow=20,30"), "None of the 4 lanes may run.*fast must be below slow"),
+    (("strategy.fast=5,10", "sweep.objective=sharp"), "sharp.*Did you mean sharpe"),
+    (("strategy.fast=range(1,500)", "strategy.slow=range(2,1000)", "strategy.qty=range(1,3000)"),
+     r"1,493,\d+,\d+ lanes x 2,136 events: about .* sweep.force=true"),
+    (("strategy.fast=5,10", "sweep.most=1"), "2 lanes x"),
+    (("track=true,false",), "track belongs to the whole sweep"),
+    (("start=interval(1,2)",), "takes listed choices and no interval"),
+    (("strategy.fast=interval(5,2)",), "an interval goes up"),
+    (("strategy.fast=10",), "Nothing is swept"),
+    (("mode=ui", "strategy.fast=5,10"), "-m sweeps backtests"),
+    (("strategy.fast=5,10", "strategy.fast=5,10"), "swept twice"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[str(w[0]) for w, _ in WRONG])
+def test_bad_input(tandem: Tandem, place: Path, words: tuple[str, ...], message: str) -> None:
+    said = tandem(*SHORT, *words)
+    assert said.code == 2 and re.search(message, said.err, re.DOTALL), said.err
+    assert said.err.count("\n") <= 2 and not list(place.glob("outputs/*"))
+
+
+def test_a_lane_without_a_figure_is_last_and_counted(tandem: Tandem, place: Path) -> None:
+    said = tandem(*SHORT, "strategy.slow=50,100,900", "end=2001-01-01")
+    assert said.code == 0 and "1 without a figure, ranked last" in said.out
+    assert lanes(place)["strategy.slow"][2] == 900
+
+
+def test_a_lane_whose_handler_fails_is_counted(tandem: Tandem, place: Path) -> None:
+    (place / "ideas.py").write_text(
+        "from engine.kernel.layout import Array\nfrom engine.kernel.strategy import Strategy, param\n\n\n"
+        "class Breaks(Strategy):\n    n: int = param(0)\n    qty: float = param(1.0)\n    cells: Array[float, 4]\n\n"
+        "    def on_bar(self, bar, ctx):\n        self.cells[self.n] = bar.close\n        ctx.target(self.qty)\n"
+    )
+    said = tandem(*SHORT, "strategy=ideas.py:Breaks", "strategy.n=0,3,9")
+    assert said.code == 0 and "1 failed or halted" in said.out and "1 without a figure" in said.out
+    assert lanes(place)["status"].to_list() == [0, 0, 2]
+
+
+def test_the_best_again(tandem: Tandem, place: Path) -> None:
+    assert tandem(*SHORT, "strategy.fast=5,10,20", "strategy.slow=50,60").code == 0
+    (where,) = place.glob("outputs/*-sweep")
+    said = tandem("mode=best", f"sweep={where}", "rank=2", *QUICK)
+    row = pl.read_parquet(where / "lanes.parquet").row(1, named=True)
+    assert said.code == 0 and f"Momentum fast={row['strategy.fast']} slow={row['strategy.slow']}" in said.out
+    assert f"{row['total_return']:.2%}".replace("%", " %") in said.out
+    assert "rank=9: the sweep has 6 lanes" in tandem("mode=best", f"sweep={where}", "rank=9").err
+    assert "no folder of a sweep" in tandem("mode=best", "sweep=outputs").err
+    table = pl.read_parquet(where / "lanes.parquet")
+    table.with_columns(sharpe=table["sharpe"] + 0.1).write_parquet(where / "lanes.parquet")
+    assert "are not those of the sweep" in tandem("mode=best", f"sweep={where}", *QUICK).err
+
+
+def test_a_sweep_that_died_goes_on_where_it_was(place: Path, tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed between two shards; the next one computes only what is missing."""
+    monkeypatch.setattr("backtest.sweep.LANES", 8)
+    words = [*SHORT, "strategy.fast=range(2,32)", "strategy.slow=range(40,70)"]
+    script = "import sys, backtest.sweep as s; s.LANES = 8; from engine.app import main; sys.exit(main(sys.argv[1:]))"
+    child = subprocess.Popen([sys.executable, "-c", script, *words], env={**os.environ}, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while len(list(place.glob("outputs/.sweeps/*/*.npz"))) < 5 and child.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done = len(list(place.glob("outputs/.sweeps/*/*.npz")))
+    assert 5 <= done < 113 and not list(place.glob("outputs/*-sweep"))
+    said = tandem(*words)
+    assert said.code == 0 and f"{8 * done:,} taken from an interrupted sweep" in said.out
+    assert lanes(place).height == 900 and not list(place.glob("outputs/.sweeps"))
+    assert not list(place.glob("outputs/.sweeps"))
+
+
+def test_optuna_looks_where_it_is_better(tandem: Tandem, place: Path) -> None:
+    pytest.importorskip("optuna")
+    words = ("strategy.fast=range(2,60)", "strategy.slow=range(61,300)", "sweep.sampler=optuna", "sweep.lanes=60",
+             "sweep.batch=20")  # fmt: skip
+    assert tandem(*SHORT, *words).code == 0
+    assert lanes(place).height == 60
+
+
+def test_without_optuna_it_says_so(tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    said = tandem(*SHORT, "strategy.fast=2,3", "sweep.sampler=optuna")
+    assert said.code == 2 and "pip install 'tandem[optuna]'" in said.err
+
+
+def test_results_are_on_disk_before_the_tracker_hears(tandem: Tandem, place: Path) -> None:
+    words = (*SHORT[:-2], "strategy.fast=5,10,20", "venue.taker_bps=0,10,20,40", "sweep.best=1")
+    said = tandem(*words, "tracking.uri=http://127.0.0.1:9")
+    (where,) = place.glob("outputs/*-sweep")
+    assert said.code == 3 and f"tandem mode=upload run={where.relative_to(place)}" in said.err.replace(f"{place}/", "")
+    files = {"lanes.parquet", "sweep.json", "sweep.html", "sweep.png", "config.yaml", "track.json", "best"}
+    assert {p.name for p in where.iterdir()} == files
+    text = (where / "sweep.html").read_text()
+    assert "breaks even at venue.taker_bps" in text or "earns" in text
+    assert "<script src" not in text and "cdn" not in text.partition("<body>")[2]
+    uri = f"sqlite:///{place}/runs.db"
+    assert tandem("mode=upload", f"run={where}", f"tracking.uri={uri}").code == 0
+    from engine import ledger, tracking
+
+    found = tracking.runs("tandem", tracking_uri=uri)
+    kinds = sorted(run["tags"]["kind"] for run in found)
+    assert kinds == ["lane", "sweep"]
+    parent, child = (next(r for r in found if r["tags"]["kind"] == k) for k in ("sweep", "lane"))
+    assert child["tags"]["mlflow.parentRunId"] == parent["run_id"]
+    assert ledger.read("tandem", tracking_uri=uri).lanes == 12
+    table = lanes(place)
+    assert child["metrics"]["sharpe"] == pytest.approx(table["sharpe"][0], rel=1e-9)
+    again = tandem("mode=best", f"sweep={parent['run_id']}", f"tracking.uri={uri}", *QUICK)
+    assert again.code == 0 and f"{table['total_return'][0]:.2%}".replace("%", " %") in again.out
+    assert "mode=upload needs the folder" in tandem("mode=upload", "run=nowhere").err
+
+
+def test_a_pass_over_nothing_is_an_error() -> None:
+    prepared = prepare(Momentum(), "equities", end="2001-01-01")
+    for table, message in (({}, "columns of one length"), ({"strategy.fast": []}, "above 0"),
+                           ({"strategy.fast": [1], "cash": [1.0, 2.0]}, "one length"),
+                           ({"strategy.fast": [1], "data": [2]}, "cannot differ"),
+                           ({"cash": [-1.0]}, "above 0")):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            evaluate(prepared, table)
+    assert json.dumps(Sweep([Axis("cash", (1.0, 2.0))], [], []).hash)

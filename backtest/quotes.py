@@ -31,6 +31,8 @@ from engine.kernel.events import Event
 from engine.kernel.primitives import cold, hot
 from engine.kernel.records import Order
 
+RESTING_BUY, RESTING_SELL, WAITS = 1, 2, 4
+
 
 def reaches(b: VenueBook, side: int, price: float) -> bool:
     """Whether an order at the price could trade at once."""
@@ -213,30 +215,70 @@ def trigger(lp: Loop, v: Venue, ev: Event, low: float, high: float) -> None:
         row = following
 
 
+def met(o: VenueOrder, low: float, high: float) -> int:
+    """Whom prices from `low` to `high` concern: 1 a resting purchase, 2 a resting sale, 4 a stop or a taker."""
+    if not at_limit(o):
+        return WAITS
+    if o.side > 0:
+        found = RESTING_BUY if o.price - low >= -SAME * low else 0
+    else:
+        found = RESTING_SELL if high - o.price >= -SAME * high else 0
+    return found if o.type == codes.LIMIT else found | WAITS
+
+
 @cold
 def meet_quote(lp: Loop, v: Venue, ev: Event) -> None:
     """A new top of the book meets our orders of the instrument."""
-    b = venue_books(v, ev.instrument)
+    b, concerns = venue_books(v, ev.instrument), 0
     row = venue_markets(v, ev.instrument).head
     while row >= 0:
         o = venue_orders(v, row)
         if at_limit(o):
             requeue(v, ev, o)
+        concerns |= met(o, ev.ask, ev.bid)
         row = o.next
     show(b, ev)
-    quote_meets(lp, v, ev, codes.BUY)
-    quote_meets(lp, v, ev, codes.SELL)
-    trigger(lp, v, ev, ev.bid, ev.ask)
+    if concerns:
+        meet_touch(lp, v, ev, concerns, ev.bid, ev.ask)
+
+
+def meet_touch(lp: Loop, v: Venue, ev: Event, concerns: int, bid: float, ask: float) -> None:
+    """The orders of the instrument that the touch, at `bid` and `ask`, concerns."""
+    if concerns & RESTING_BUY:
+        quote_meets(lp, v, ev, codes.BUY)
+    if concerns & RESTING_SELL:
+        quote_meets(lp, v, ev, codes.SELL)
+    if concerns & WAITS:
+        trigger(lp, v, ev, bid, ask)
+
+
+@cold
+def meet_book(lp: Loop, v: Venue, ev: Event) -> None:
+    """A changed book meets our orders of the instrument."""
+    b, concerns = venue_books(v, ev.instrument), 0
+    row = venue_markets(v, ev.instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        concerns |= met(o, b.ask, b.bid)
+        row = o.next
+    if concerns:
+        meet_touch(lp, v, ev, concerns, b.bid, b.ask)
 
 
 @cold
 def meet_trade(lp: Loop, v: Venue, ev: Event) -> None:
     """A trade meets our orders of the instrument; one of unknown side may have met either."""
-    if ev.side <= 0:
+    concerns, row = 0, venue_markets(v, ev.instrument).head
+    while row >= 0:
+        o = venue_orders(v, row)
+        concerns |= met(o, ev.price, ev.price)
+        row = o.next
+    if concerns & RESTING_BUY and ev.side <= 0:
         trade_meets(lp, v, ev, codes.BUY)
-    if ev.side >= 0:
+    if concerns & RESTING_SELL and ev.side >= 0:
         trade_meets(lp, v, ev, codes.SELL)
-    trigger(lp, v, ev, ev.price, ev.price)
+    if concerns & WAITS:
+        trigger(lp, v, ev, ev.price, ev.price)
 
 
 @hot

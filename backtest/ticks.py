@@ -11,7 +11,7 @@ from backtest.latency import feed_arrival, order_arrival
 from backtest.loop import LATEST, ROW, flush_refusals, sample
 from backtest.matching import split
 from backtest.queues import has_book
-from backtest.quotes import arrive, market_event, quote_meets, trigger
+from backtest.quotes import arrive, market_event, meet_book
 from backtest.records import Loop, Venue, loop_at, venue_at, venue_books, venue_markets
 from backtest.venue import EVENT_BYTES, absorb_action, expire, mark
 from engine.kernel import codes
@@ -76,9 +76,7 @@ def depth_event(lp: Loop, v: Venue, ev: Event) -> None:
     m, b = venue_markets(v, i), venue_books(v, i)
     show_best(v, i)
     if m.head >= 0:
-        quote_meets(lp, v, ev, codes.BUY)
-        quote_meets(lp, v, ev, codes.SELL)
-        trigger(lp, v, ev, b.bid, b.ask)
+        meet_book(lp, v, ev)
     if b.bid > 0.0 and b.ask > 0.0:
         mark(v, m, 0.5 * (b.bid + b.ask))
 

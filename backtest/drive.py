@@ -15,7 +15,7 @@ from backtest import ticks as tick_loop
 from backtest.hours import NEVER
 from backtest.latency import read_latencies, seeded
 from backtest.records import Hours, Latency, Loop, Session, Venue, VenueBook, VenueMarket, VenueOrder
-from backtest.spool import Spool, joined
+from backtest.spool import Spool, buffer, joined
 from engine.config import VenueModel
 from engine.errors import KernelHalted
 from engine.kernel import books, build, codes, levels
@@ -172,7 +172,9 @@ class Drive:
             "curve": max(1, min(len(self.events), CURVE_POINTS)),
         }
         kinds = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
-        self.buffers = {name: np.empty(cap, kinds[name].dtype) for name, cap in caps.items()}
+        self.buffers = {
+            name: buffer(kinds[name].dtype, cap, max(cap, self.largest(name))) for name, cap in caps.items()
+        }
         self.spools = {name: Spool(kinds[name].dtype) for name in caps}
         self.spares: dict[str, np.ndarray[Any, Any]] = {}
         self.loop, self.scratch = Loop.new(), np.zeros(1, Event.dtype)
@@ -215,14 +217,18 @@ class Drive:
         setattr(self.loop, name, rows.ctypes.data)
         setattr(self.loop, f"{name}_cap", len(rows))
 
+    def largest(self, name: str) -> int:
+        """How many rows a buffer may come to hold; 0 for one that does not grow."""
+        return self.margins[name] + self.most * (1 if name == "orders" else 2) if name in self.margins else 0
+
     def grow(self) -> bool:
         """Larger buffers for orders and reports where these are filling up and not at their bound yet."""
         grown = False
         for name, margin in self.margins.items():
             rows, count = self.buffers[name], getattr(self.loop, f"{name}_n")
-            most = margin + self.most * (1 if name == "orders" else 2)
+            most = self.largest(name)
             if len(rows) < most and 2 * (count + margin) > len(rows):
-                self.buffers[name] = np.empty(min(4 * len(rows), most), rows.dtype)
+                self.buffers[name] = buffer(rows.dtype, min(4 * len(rows), most), most)
                 self.buffers[name][:count] = rows[:count]
                 self.place(name)
                 grown = True

@@ -291,24 +291,28 @@ def show(b: VenueBook, ev: Event) -> None:
 
 
 @hot
-def market_event(lp: Loop, v: Venue, ev: Event) -> None:
-    """The venue's own view of a quote or a trade, and our orders with it."""
+def market_event(lp: Loop, v: Venue, ev: Event) -> bool:
+    """The venue's own view of a quote or a trade, and our orders with it. Whether it met any."""
+    kind, i, met_some = ev.kind, ev.instrument, False
     v.ts = max(v.ts, ev.ts)
-    i = ev.instrument
     if i >= v.instruments:
-        return  # the kernel halts on it
+        return False  # the kernel halts on it
     m, b = venue_markets(v, i), venue_books(v, i)
-    if ev.kind == codes.QUOTE:
+    if kind == codes.QUOTE:
         if v.depth_at != 0 and outdated(v, ev):
-            return
+            return False
+        bid, ask = ev.bid, ev.ask
         if m.head >= 0:
             meet_quote(lp, v, ev)
+            met_some = True
         else:
             show(b, ev)
-        if ev.bid > 0.0 and ev.ask > 0.0:
-            mark(v, m, 0.5 * (ev.bid + ev.ask))
-    elif ev.kind == codes.TRADE:
+        if bid > 0.0 and ask > 0.0:
+            mark(v, m, 0.5 * (bid + ask))
+    else:
         if m.head >= 0:
             meet_trade(lp, v, ev)
+            met_some = True
         if m.last == 0.0:
             m.last = ev.price
+    return met_some

@@ -1,6 +1,7 @@
-"""Outputs that outgrow their buffers: in memory while few, then in a file without a name, written by a thread.
+"""Buffers of outputs, and those that outgrow them: in memory while few, then in a file without a name.
 
-Law: a run of any length takes bounded anonymous memory, and the loop does not wait for the disk.
+Law 1: a run of any length takes bounded anonymous memory, and the loop does not wait for the disk.
+Law 2: a buffer is used again only when the last array that looks into it is gone.
 """
 
 import tempfile
@@ -14,6 +15,31 @@ from engine.errors import DataError
 from engine.kernel import image
 
 IN_MEMORY = 1 << 24  # bytes of one drained output before it goes to a file
+KEPT = 1 << 29  # bytes of buffers that wait for the next run: fresh pages cost more than what is written to them
+_free: "list[np.ndarray[Any, Any]]" = []
+
+
+class _Block:
+    """Memory that goes back to the free buffers when nobody looks into it any more."""
+
+    def __init__(self, memory: "np.ndarray[Any, Any]") -> None:
+        self._memory = memory
+        self.__array_interface__ = memory.__array_interface__
+
+    def __del__(self, free: "list[np.ndarray[Any, Any]]" = _free) -> None:
+        free.append(self._memory)
+        while sum(memory.nbytes for memory in free) > KEPT:
+            free.pop(0)
+
+
+def buffer(dtype: "np.dtype[Any]", least: int, most: int) -> "np.ndarray[Any, Any]":
+    """Room for at least `least` rows, uninitialised; up to `most` where a free buffer is that large."""
+    size = dtype.itemsize
+    fits = [i for i, memory in enumerate(_free) if memory.nbytes >= least * size]
+    best = max(fits, key=lambda i: (min(_free[i].nbytes, most * size), -_free[i].nbytes), default=None)
+    memory = None if best is None else _free.pop(best)
+    block = _Block(np.empty(least * size, np.uint8) if memory is None else memory)
+    return np.asarray(block)[: min(block._memory.nbytes // size, most) * size].view(dtype)
 
 
 class Spool:

@@ -50,11 +50,15 @@ def send_out(lp: Loop, k: Kernel) -> None:
 
 
 @hot
-def venue_event(lp: Loop, v: Venue, ev: Event) -> None:
-    """A market event at the venue, whose clock it moves whatever it is."""
+def venue_event(lp: Loop, v: Venue, ev: Event) -> bool:
+    """A market event at the venue, whose clock it moves whatever it is. Whether there may be reports of it."""
     if ev.kind == codes.QUOTE or ev.kind == codes.TRADE:
-        market_event(lp, v, ev)
-        return
+        return market_event(lp, v, ev)
+    return other_event(lp, v, ev)
+
+
+def other_event(lp: Loop, v: Venue, ev: Event) -> bool:
+    """Depth, a gap, a corporate action."""
     v.ts = max(v.ts, ev.ts)
     if ev.kind == codes.DEPTH or ev.kind == codes.GAP:
         depth_event(lp, v, ev)
@@ -62,6 +66,7 @@ def venue_event(lp: Loop, v: Venue, ev: Event) -> None:
         if ev.kind == codes.SPLIT:
             split(lp, v, ev)
         absorb_action(v, ev)
+    return True
 
 
 def depth_event(lp: Loop, v: Venue, ev: Event) -> None:
@@ -100,19 +105,17 @@ def due(lp: Loop, v: Venue, last: int) -> int:
 
 
 @hot
-def follow(lp: Loop, v: Venue, until: int) -> int:
-    """The venue sees the tape up to `until`, or until it has something to report. Returns the time it has come to."""
-    tape, at, end, reports = lp.tape, lp.venue_index, lp.length * EVENT_BYTES, lp.reports_n
+def follow(lp: Loop, v: Venue, tape: int, at: int, end: int, until: int) -> int:
+    """The venue sees the tape from `at` to the time `until`, or to where it has something to report: its place then."""
+    reports = lp.reports_n
     while at < end:
         ev = event_at(tape + at)
         if ev.ts > until:
             break
         prefetch(tape + at + AHEAD)
         at += EVENT_BYTES
-        venue_event(lp, v, ev)
-        if lp.reports_n != reports:
+        if venue_event(lp, v, ev) and lp.reports_n != reports:
             break
-    lp.venue_index = at
     return at
 
 
@@ -125,7 +128,7 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
     end = lp.length * EVENT_BYTES
     while True:
         reports, next_due = lp.reports_n, due(lp, v, last)
-        at = follow(lp, v, min(now, next_due))
+        at = lp.venue_index = follow(lp, v, lp.tape, lp.venue_index, end, min(now, next_due))
         if lp.reports_n != reports:
             continue
         if next_due > now or (at >= end and not lp.final):
@@ -179,7 +182,7 @@ def run_ticks(address: int) -> None:
         lp.started = 1
         start(k, ctx, event_at(lp.tape))
     tape, at, end = lp.tape, lp.index * EVENT_BYTES, lp.stop * EVENT_BYTES
-    venue_end, reports = lp.length * EVENT_BYTES, lp.reports_n
+    seen, venue_end, reports = lp.venue_index, lp.length * EVENT_BYTES, lp.reports_n
     full, next_due = not room(lp, k, v), due(lp, v, LATEST)
     open_recv = LATEST if lp.final or at >= end else reaching(lp, v, end - EVENT_BYTES).recv
     while at < end:
@@ -191,16 +194,18 @@ def run_ticks(address: int) -> None:
             lp.status = codes.DRAIN
             break
         while next_due > recv:
-            follow(lp, v, recv)
+            seen = follow(lp, v, tape, seen, venue_end, recv)
             if lp.reports_n == reports:
                 break
             reports, next_due = lp.reports_n, due(lp, v, LATEST)
         if next_due <= recv:
+            lp.venue_index = seen
             catch_up(lp, k, ctx, v, recv, LATEST)
+            seen = lp.venue_index
             full, reports, next_due = not room(lp, k, v), lp.reports_n, due(lp, v, LATEST)
             if k.faulted != faults or k.halt != codes.RUNNING:
                 k.attention = 1  # at a report: told at the end of this moment
-        if lp.venue_index >= venue_end and not lp.final:
+        if seen >= venue_end and not lp.final:
             break  # what the venue will have seen by now is still to come
         start_at = at
         lp.plain = plain_at(k, ctx, recv)
@@ -228,6 +233,7 @@ def run_ticks(address: int) -> None:
             full = True
         if lp.status:
             break
+    lp.venue_index = seen
     if at >= end and lp.closing and lp.status == 0 and not lp.closed:
         lp.closed = 1
         catch_up(lp, k, ctx, v, LATEST - 1, lp.orders_n)

@@ -34,6 +34,12 @@ class Half(Record):
 
 
 @hot
+def bit_of(place: int) -> int:
+    """The word with one bit, 0 to 63: signed, so that plain Python has the same one in a field."""
+    return 1 << place if place < 63 else -(1 << 63)
+
+
+@hot
 def put(h: Half, key: int, volume: float) -> None:
     """The volume of a level from now on; 0 removes it."""
     if not h.top - BLOCKS < key >> BLOCK <= h.top:
@@ -50,13 +56,13 @@ def put(h: Half, key: int, volume: float) -> None:
 @hot
 def store(h: Half, key: int, volume: float) -> None:
     """The same within the ring, whoever is best."""
-    at, bit = (key & (NEAR - 1)) >> 6, 1 << (key & 63)
+    at, bit = (key & (NEAR - 1)) >> 6, bit_of(key & 63)
     before = h.words[at]
     word = before | bit if volume > 0.0 else before & ~bit
     h.volumes[key & (NEAR - 1)] = volume
     h.words[at] = word
     if before == 0 or word == 0:
-        ring, bit = at >> 6, 1 << (at & 63)
+        ring, bit = at >> 6, bit_of(at & 63)
         h.sums[ring] = h.sums[ring] & ~bit if word == 0 else h.sums[ring] | bit
 
 
@@ -120,8 +126,8 @@ def clear(h: Half) -> None:
             while h.words[at] != 0:
                 place = highest_bit(h.words[at])
                 h.volumes[(at << 6) + place] = 0.0
-                h.words[at] = h.words[at] & ~(1 << place)
-            h.sums[ring] = h.sums[ring] & ~(1 << bit)
+                h.words[at] = h.words[at] & ~bit_of(place)
+            h.sums[ring] = h.sums[ring] & ~bit_of(bit)
     if h.far != 0:
         for at in range(FAR):
             h.far_keys[at] = 0
@@ -167,8 +173,8 @@ def rise(h: Half, block: int) -> None:
                 slot = (at << 6) + place
                 far_put(h, (((low << 6) + bit) << 6) + place, h.volumes[slot])
                 h.volumes[slot] = 0.0
-                h.words[at] = h.words[at] & ~(1 << place)
-            h.sums[ring] = h.sums[ring] & ~(1 << bit)
+                h.words[at] = h.words[at] & ~bit_of(place)
+            h.sums[ring] = h.sums[ring] & ~bit_of(bit)
     h.top = block
 
 

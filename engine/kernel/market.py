@@ -33,17 +33,18 @@ def absorb_gap(k: Kernel, instrument: int) -> None:
 
 
 @hot
-def absorb_tick(k: Kernel, m: Market, ev: Event) -> None:
+def absorb_tick(k: Kernel, m: Market, ev: Event, kind: int) -> None:
     """The top of the book, or a trade. The mark is the middle of the quote; without one, the last trade."""
-    if ev.kind == codes.QUOTE:
+    if kind == codes.QUOTE:
         if k.books_at != 0 and outdated(k, ev):
             return
-        m.bid = ev.bid
-        m.ask = ev.ask
-        m.bid_volume = ev.bid_volume
-        m.ask_volume = ev.ask_volume
-        if ev.bid > 0.0 and ev.ask > 0.0:
-            apply_mark(k, m, k.ts, 0.5 * (ev.bid + ev.ask))
+        bid, ask, bid_volume, ask_volume = ev.bid, ev.ask, ev.bid_volume, ev.ask_volume
+        m.bid = bid
+        m.ask = ask
+        m.bid_volume = bid_volume
+        m.ask_volume = ask_volume
+        if bid > 0.0 and ask > 0.0:
+            apply_mark(k, m, k.ts, 0.5 * (bid + ask))
     elif m.bid > 0.0 and m.ask > 0.0:
         m.ts = k.ts
     else:

@@ -118,7 +118,7 @@ def absorb(k: Kernel, ev: Event) -> int:
         return -1
     m = markets(k, i)
     if kind == codes.QUOTE or kind == codes.TRADE:
-        absorb_tick(k, m, ev)
+        absorb_tick(k, m, ev, kind)
     elif kind == codes.DEPTH:
         absorb_depth(k, m, ev)
         return -2 if ev.last != 0 else -1  # handlers see whole books
@@ -240,15 +240,15 @@ def step_bar(k: Kernel, ctx: Ctx, ev: Event) -> bool:
 @hot
 def step_tick(k: Kernel, ctx: Ctx, ev: Event) -> bool:
     """The same for one more quote, trade or change of a book; `on_depth` is called when the book is whole."""
-    i = ev.instrument
+    i, kind = ev.instrument, ev.kind
     k.seq += 1
-    if ev.kind == codes.DEPTH:
+    if kind == codes.DEPTH:
         absorb_depth(k, markets(k, i), ev)
         if ev.last == 0:
             return False
     else:
-        absorb_tick(k, markets(k, i), ev)
-    dispatch(k, ctx, ev, ev.kind, i, -1)
+        absorb_tick(k, markets(k, i), ev, kind)
+    dispatch(k, ctx, ev, kind, i, -1)
     if k.signals:
         settle(k)
         return True

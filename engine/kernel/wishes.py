@@ -87,6 +87,11 @@ def queue_target(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float,
             p.signal = row + 1
 
 
+def moved(price: float, o: OpenOrder, tick: float) -> bool:
+    """Whether a price is another one of the grid than the order's."""
+    return abs(to_tick(price, tick, o.side) - o.price) > 0.5 * tick
+
+
 def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: float, instrument: int,
          priority: int, life_ms: int) -> int:  # fmt: skip
     """One side of `Ctx.quote`: the id of its order from now on."""
@@ -98,7 +103,7 @@ def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: fl
                 return order_id  # on its way out, or to another price
             if not price > 0.0:
                 queue_cancel(k, ctx, order_id, instrument, priority, 0)
-            elif abs(to_tick(price, step, side) - o.price) > 0.5 * step:
+            elif not 0.0 <= (price - o.price) * side < 0.5 * step and moved(price, o, step):
                 whole = o.filled * instruments(k, instrument).lot + qty
                 queue_replace(k, ctx, order_id, instrument, whole, price, 0.0, 0.0, priority, life_ms)
             return order_id

@@ -263,3 +263,11 @@ class Drive:
             rest = self.buffers[name][: getattr(self.loop, f"{name}_n")]
             found[name] = joined([spool.array(), rest]) if len(rest) else spool.array()
         return Outputs(**found)
+
+    def ended(self, curve: "np.ndarray[Any, Any]", last: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        """A curve and one more point: in place if it lies in the buffer and that has room. The drive is over."""
+        rows, n = self.buffers["curve"], len(curve)
+        if n == len(rows) or curve.ctypes.data != rows.ctypes.data:
+            return joined([curve, last])
+        rows[n] = last[0]
+        return rows[: n + 1]

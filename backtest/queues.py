@@ -13,6 +13,7 @@ from backtest.records import Venue, VenueOrder, venue_books, venue_depth, venue_
 from engine.kernel.books import key_of
 from engine.kernel.events import Event
 from engine.kernel.levels import volume_at
+from engine.kernel.primitives import hot
 
 SAME = 1e-9  # relative: prices nearer to each other are one price of the grid
 FRONT, POWER = 1, 2  # queue models; 0: cancels come from behind us
@@ -70,12 +71,19 @@ def told(v: Venue, o: VenueOrder, volume: float) -> None:
     o.traded = 0.0
 
 
-def requeue(v: Venue, ev: Event, o: VenueOrder) -> None:
-    """A new quote moves the place of a resting order in its queue."""
-    best = ev.bid if o.side > 0 else ev.ask
-    if abs(o.price - best) <= SAME * o.price:
-        told(v, o, ev.bid_volume if o.side > 0 else ev.ask_volume)
-    elif best <= 0.0 or (o.price - best) * o.side > 0.0:
+@hot
+def requeue(v: Venue, ev: Event, o: VenueOrder) -> bool:
+    """A new quote moves the place of a resting order in its queue; whether its other side has come to the order."""
+    price, side = o.price, o.side
+    best, volume, other = ev.bid, ev.bid_volume, ev.ask
+    if side < 0:
+        best, volume, other = ev.ask, ev.ask_volume, ev.bid
+    better = (price - best) * side
+    if abs(better) <= SAME * price:
+        if volume != o.shown or o.traded != 0.0 or o.ahead > volume:
+            told(v, o, volume)
+    elif best <= 0.0 or better > 0.0:
         o.ahead = 0.0
     elif not has_book(v, o.instrument):
         o.shown = 0.0  # behind the touch again, and not seen
+    return (price - other) * side >= -SAME * other

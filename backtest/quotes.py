@@ -215,15 +215,11 @@ def trigger(lp: Loop, v: Venue, ev: Event, low: float, high: float) -> None:
         row = following
 
 
-def met(o: VenueOrder, low: float, high: float) -> int:
-    """Whom prices from `low` to `high` concern: 1 a resting purchase, 2 a resting sale, 4 a stop or a taker."""
-    if not at_limit(o):
-        return WAITS
-    if o.side > 0:
-        found = RESTING_BUY if o.price - low >= -SAME * low else 0
-    else:
-        found = RESTING_SELL if high - o.price >= -SAME * high else 0
-    return found if o.type == codes.LIMIT else found | WAITS
+def concern(o: VenueOrder, hit: bool) -> int:
+    """Whom a market event concerns: a resting purchase or sale that it hit, and whoever waits for more than that."""
+    if o.type == codes.LIMIT:
+        return (RESTING_BUY if o.side > 0 else RESTING_SELL) if hit else 0
+    return RESTING_BUY | RESTING_SELL | WAITS
 
 
 @cold
@@ -233,9 +229,7 @@ def meet_quote(lp: Loop, v: Venue, ev: Event) -> None:
     row = venue_markets(v, ev.instrument).head
     while row >= 0:
         o = venue_orders(v, row)
-        if at_limit(o):
-            requeue(v, ev, o)
-        concerns |= met(o, ev.ask, ev.bid)
+        concerns |= concern(o, at_limit(o) and requeue(v, ev, o))
         row = o.next
     show(b, ev)
     if concerns:
@@ -252,6 +246,11 @@ def meet_touch(lp: Loop, v: Venue, ev: Event, concerns: int, bid: float, ask: fl
         trigger(lp, v, ev, bid, ask)
 
 
+def comes_to(o: VenueOrder, price: float) -> bool:
+    """Whether a price is at or through that of an order."""
+    return (o.price - price) * o.side >= -SAME * price
+
+
 @cold
 def meet_book(lp: Loop, v: Venue, ev: Event) -> None:
     """A changed book meets our orders of the instrument."""
@@ -259,7 +258,7 @@ def meet_book(lp: Loop, v: Venue, ev: Event) -> None:
     row = venue_markets(v, ev.instrument).head
     while row >= 0:
         o = venue_orders(v, row)
-        concerns |= met(o, b.ask, b.bid)
+        concerns |= concern(o, comes_to(o, b.ask if o.side > 0 else b.bid))
         row = o.next
     if concerns:
         meet_touch(lp, v, ev, concerns, b.bid, b.ask)
@@ -271,7 +270,7 @@ def meet_trade(lp: Loop, v: Venue, ev: Event) -> None:
     concerns, row = 0, venue_markets(v, ev.instrument).head
     while row >= 0:
         o = venue_orders(v, row)
-        concerns |= met(o, ev.price, ev.price)
+        concerns |= concern(o, comes_to(o, ev.price))
         row = o.next
     if concerns & RESTING_BUY and ev.side <= 0:
         trade_meets(lp, v, ev, codes.BUY)

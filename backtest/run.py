@@ -235,7 +235,7 @@ class Prepared:
         last, curve = np.zeros(1, Curve.dtype), outputs.curve
         last["ts"], last["equity"], last["cash"], last["gross"] = k.ts, k.cash + k.value, k.cash, k.gross
         if len(curve) == 0 or curve[-1] != last[0]:  # a sampled curve still ends at the end, reports of then included
-            outputs.curve = np.concatenate([curve[: np.searchsorted(curve["ts"], k.ts)], last])
+            outputs.curve = drive.ended(curve[: np.searchsorted(curve["ts"], k.ts)], last)
         identity = dict(self.identity)
         if k.faulted:  # on_fault="continue": the others went on, but nobody is stopped in silence
             identity["faults"] = [str(fault) for fault in self.faults()]

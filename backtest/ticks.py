@@ -133,10 +133,11 @@ def catch_up(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, now: int, last: int) -> No
             continue
         if next_due > now or (at >= end and not lp.final):
             break
+        ev = event_at(lp.reports + lp.taken * ROW)
         if v.next_expiry <= next_due and not lp.closed:
             expire(lp, v, next_due)
-        elif lp.taken < lp.reports_n and event_at(lp.reports + lp.taken * ROW).recv < arrival(lp, v, last):
-            step(k, ctx, event_at(lp.reports + lp.taken * ROW))
+        elif lp.taken < reports and ev.recv == next_due and next_due < arrival(lp, v, last):
+            step(k, ctx, ev)
             lp.taken += 1
             if k.attention:
                 send_out(lp, k)

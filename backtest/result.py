@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     import polars as pl
 
+    from backtest.honesty.verdict import Verdict
     from engine.tracking import Helper, TrackedRun
 
 GRID = 2_000  # times at which the report compares with buy and hold
@@ -56,6 +57,7 @@ class Result:
         self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
         self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
         self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
+        self.verdict: Verdict | None = None  # of `judge`
         self.title = title  # a short name: of the parameters only what is not the default
         netted = refusals["reason"] == codes.NETTED
         self.netted, self.refused_rows = refusals[netted], refusals[~netted]
@@ -287,6 +289,23 @@ class Result:
                 self.record(self, part / RECORDED)
         return Path(directory)
 
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """By which the ledger knows this run: what it ran, and on which data."""
+        from engine import ledger
+
+        content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
+        return ledger.tags(names.BACKTEST, self.tape, content)
+
+    def judge(self, experiment: str = "tandem", tracking_uri: str | None = None,
+              helper: "Helper | None" = None) -> "Verdict":  # fmt: skip
+        """How likely this result is luck, after all lanes that the experiment ever saw on these data; it is kept, for
+        the report and the tracker. Where the tracker does not answer, the sentence says so."""
+        from backtest.honesty.verdict import judge
+
+        self.verdict = judge(self, experiment, tracking_uri, helper)
+        return self.verdict
+
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
               artifacts_dir: str | os.PathLike[str] | None = None,
               tags: Mapping[str, str] | None = None, helper: "Helper | None" = None) -> "TrackedRun":  # fmt: skip
@@ -296,22 +315,24 @@ class Result:
         """
         from engine import tracking
 
+        if self.verdict is None:
+            self.judge(experiment, tracking_uri, helper)
         with promotable(self, artifacts_dir) as (artifacts, seals):
             told: dict[str, Any] = {"tracking_uri": tracking_uri, "artifacts_dir": artifacts, "helper": helper}
             return tracking.track(experiment=experiment, **told, **self.request({**seals, **(tags or {})}, name))
 
     def request(self, tags: Mapping[str, str] | None = None, name: str | None = None) -> dict[str, Any]:
         """What the tracker hears of this result, as arguments of `engine.tracking.track`: plain values for JSON."""
-        from engine import ledger, tracking
+        from engine import tracking
 
-        content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
-        known = ledger.tags(names.BACKTEST, self.tape, content)
+        judged = self.verdict.figures if self.verdict else {}
+        words = [note(self.metrics, self.label, self.tape.name, self.span())]
         return {
-            "name": name or self.title or self.label, "params": self.params, "metrics": self.metrics,
+            "name": name or self.title or self.label, "params": self.params, "metrics": {**judged, **self.metrics},
             "curve": ((), ()), "points": tracking.curve_points(*self.curve[:2], self.start_equity),
             "start_equity": self.start_equity, "dataset": (self.tape.name, self.tape.digest),
-            "note": note(self.metrics, self.label, self.tape.name, self.span()),
-            "tags": {**known, **{k: _text(v) for k, v in self.identity.items()}, **(tags or {})},
+            "note": "\n\n".join([*words, *([self.verdict.text] if self.verdict else [])]),
+            "tags": {**self.tags, **{k: _text(v) for k, v in self.identity.items()}, **(tags or {})},
         }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Literal
 
 from engine import registry
@@ -66,6 +67,8 @@ def run_backtest(settings: Backtest, dump: Dump, checked: Callable[[Any], None] 
         result = prepared.run()
         checked(result)
         print(result.summary(), flush=True)
+        if settings.track and (said := result.judge(settings.tracking.experiment, settings.tracking.uri, helper)).many:
+            print(f"\n{fill(said.text, 100)}", flush=True)
         where = _write(result, settings, dump) if settings.report else None
         if where:
             print(f"\nReport   {where / 'report.html'}", flush=True)

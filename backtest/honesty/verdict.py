@@ -6,7 +6,7 @@ Law 2: the figures have the names by which promotion asks for them; what is not 
 
 import math
 from math import comb
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,14 @@ from backtest.honesty.pbo import overfitting
 from backtest.honesty.sharpe import Floats, Matrix, deflated, expected_max, min_track_record, moments
 from backtest.honesty.sharpe import probabilistic as psr
 from backtest.honesty.spa import superior
+from engine import ledger as ledgers
 from engine import tracking_names as names
+from engine.errors import TrackingError
 from engine.ledger import Ledger
+
+if TYPE_CHECKING:
+    from backtest.result import Result
+    from engine.tracking import Helper
 
 WORK = 10_000_000  # Sharpe ratios that CSCV may compute
 DRAWN = 500  # series for the intervals
@@ -39,6 +45,11 @@ class Verdict(NamedTuple):
     sentence: str
     figures: dict[str, float]
     intervals: dict[str, Interval]
+
+    @property
+    def many(self) -> bool:
+        """Whether more than one lane was tried, so that luck had a choice."""
+        return self.figures[names.LEDGER_LANES] > 1
 
     @property
     def text(self) -> str:
@@ -137,3 +148,23 @@ def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledge
     if not whole:
         said.append("; the tracker did not answer, so what other sessions tried is not counted")
     return f"This {'' if word == OPEN else 'is '}{word}{''.join(said)}."
+
+
+def judge(result: "Result", experiment: str, tracking_uri: str | None = None,
+          helper: "Helper | None" = None) -> Verdict:  # fmt: skip
+    """The verdict on a single backtest: the ledger of its experiment on its data, itself included."""
+    sharpe = result.metrics[names.SHARPE]
+    also = {"tags": result.tags, "metrics": {names.SHARPE: sharpe} if math.isfinite(sharpe) else {}}
+    known, whole = heard(experiment, also, tracking_uri, helper)
+    return verdict(result.periods.returns, result.periods.per_year, ledger=known, whole=whole)
+
+
+def heard(experiment: str, also: dict[str, Any], tracking_uri: str | None = None,
+          helper: "Helper | None" = None) -> tuple[Ledger, bool]:  # fmt: skip
+    """The ledger on the data of a run that is not tracked yet, and whether the tracker answered; if not, it has that
+    run alone: the sentence says so, and whoever logs the run hears of the error again."""
+    span = [int(also["tags"][key]) if key in also["tags"] else None for key in (names.FIRST_NS, names.LAST_NS)]
+    try:
+        return ledgers.read(experiment, *span, also=also, tracking_uri=tracking_uri, helper=helper), True
+    except TrackingError:
+        return ledgers.count([also]), False

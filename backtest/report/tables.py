@@ -15,6 +15,7 @@ from backtest.figures import (
     LEADING_TICKS,
     MONEY,
     PERCENT,
+    UNITS,
     compact,
     figure,
     flat,
@@ -24,6 +25,7 @@ from backtest.report.charts import times
 from engine.kernel import codes
 
 if TYPE_CHECKING:
+    from backtest.honesty.verdict import Verdict
     from backtest.result import Result
 
 ROWS = 500  # of the trade table
@@ -140,6 +142,20 @@ def refused(result: "Result") -> str:
     return f"<table>{rows_html(rows)}</table>"
 
 
+def verdict(found: "Verdict | None") -> str:
+    """How likely it is luck, and the bounds of each headline figure; nothing where nobody asked."""
+    if found is None:
+        return ""
+    rows = "".join(
+        f"<tr><th>{escape(LABELS[key])}</th>"
+        + "".join(f"<td>{escape(number(value, UNITS[key]))}</td>" for value in interval) + "</tr>"
+        for key, interval in found.intervals.items() if np.isfinite(interval.low)
+    )  # fmt: skip
+    head = "<tr><th></th><td>value</td><td>95 % from</td><td>to</td></tr>"
+    return (f'<section id="verdict"><div class="head"><h2>Is it luck?</h2></div><p><b>{escape(found.lead)}</b></p>'
+            f"<p>{escape(found.sentence)}</p>{f'<table>{head}{rows}</table>' if rows else ''}</section>")  # fmt: skip
+
+
 def sections(result: "Result") -> dict[str, str]:
     """The values of the page template, all but the charts."""
     first, last = result.span()
@@ -152,7 +168,8 @@ def sections(result: "Result") -> dict[str, str]:
     ran = f"{result.seconds:.3f} s" if np.isfinite(result.seconds) else "–"
     return {
         "title": escape(result.label), "data_name": escape(result.tape.name), "instruments": escape(shown),
-        "first": escape(first), "last": escape(last), "cards": cards(result), "figures": figures_html(result),
+        "verdict": verdict(result.verdict), "first": escape(first), "last": escape(last), "cards": cards(result),
+        "figures": figures_html(result),
         "kind": "ticks" if result.ticks else "bars", "price_height": "520" if result.ticks else "420",
         "curve_title": "Profit and drawdown" if result.ticks else "Equity and drawdown",
         "price_title": "Market, fills and inventory" if result.ticks else "Price and trades",

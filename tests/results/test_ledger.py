@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest.report import tables
 from engine import ledger, tracking
 from engine import tracking_names as names
 
@@ -98,10 +99,25 @@ def test_a_million_lanes_are_counted_in_under_a_second(store: str) -> None:
 
 @pytest.mark.slow
 def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
+    again = False
     for fast in (10, 20, 10):
         result = crossing(fast=fast)
         result.track(experiment="crossings", tracking_uri=store)
+        assert (result.verdict.many, result.verdict.figures[names.LEDGER_LANES]) == (fast != 10 or again, 1 + again)
+        again = True
+    client = tracking._client(store)
+    (run, *_) = client.search_runs([client.get_experiment_by_name("crossings").experiment_id])
+    assert run.data.metrics[names.LEDGER_LANES] == 2 and run.data.metrics[names.DSR] < run.data.metrics[names.PSR]
+    assert "of 2 lanes tried" in run.data.tags["mlflow.note.content"]
+    page = tables.verdict(result.verdict)
+    assert "of 2 lanes tried" in page and "Out of sample: untested" in page and page.count("<tr>") >= 8
+    assert tables.verdict(None) == ""
     span = int(result.tape.events["ts"][0]), int(result.tape.events["ts"][-1])
     found = ledger.read("crossings", *span, tracking_uri=store)
     assert (found.lanes, found.backtests) == (2, 2)
     assert ledger.read("crossings", span[1] + 1, tracking_uri=store).lanes == 0
+
+
+def test_a_tracker_that_does_not_answer_is_told_of(crossing: Any) -> None:
+    found = crossing().judge("crossings", "http://127.0.0.1:9")
+    assert "the tracker did not answer" in found.sentence and not found.many

@@ -35,13 +35,8 @@ from engine.session import PROGRAM, halt_error
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape, frozen
 
-CARRIED = (
-    "index",
-    "venue_index",
-    "started",
-    "closed",
-    "next_sample",
-)  # what of the loop is state; the rest is where its buffers lie
+# What of the loop is state; the rest is where its buffers lie.
+CARRIED = ("index", "venue_index", "started", "closed", "next_sample")
 LAWS = {"replay": "law 1, ", "chunking": "law 2, ", "snapshot": "law 3, ", "interpreter": "law 5, ",
         "driver": "law 6, ", "causality": "law 7, ", "conservation": "law 8, "}  # fmt: skip
 

@@ -57,7 +57,7 @@ class Result:
         self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
         self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
         self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
-        self.verdict: Verdict | None = None  # of `judge`
+        self.verdict: Verdict | None = None  # of `backtest.honesty.verdict.judge`
         self.title = title  # a short name: of the parameters only what is not the default
         netted = refusals["reason"] == codes.NETTED
         self.netted, self.refused_rows = refusals[netted], refusals[~netted]
@@ -297,15 +297,6 @@ class Result:
         content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
         return ledger.tags(names.BACKTEST, self.tape, content)
 
-    def judge(self, experiment: str = "tandem", tracking_uri: str | None = None,
-              helper: "Helper | None" = None) -> "Verdict":  # fmt: skip
-        """How likely this result is luck, after all lanes that the experiment ever saw on these data; it is kept, for
-        the report and the tracker. Where the tracker does not answer, the sentence says so."""
-        from backtest.honesty.verdict import judge
-
-        self.verdict = judge(self, experiment, tracking_uri, helper)
-        return self.verdict
-
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
               artifacts_dir: str | os.PathLike[str] | None = None,
               tags: Mapping[str, str] | None = None, helper: "Helper | None" = None) -> "TrackedRun":  # fmt: skip
@@ -313,10 +304,10 @@ class Result:
 
         `helper`: an `engine.tracking.Helper` started earlier. Raises TrackingError; what is on disk stays.
         """
+        from backtest.honesty.verdict import judge
         from engine import tracking
 
-        if self.verdict is None:
-            self.judge(experiment, tracking_uri, helper)
+        self.verdict = self.verdict or judge(self, experiment, tracking_uri, helper)
         with promotable(self, artifacts_dir) as (artifacts, seals):
             told: dict[str, Any] = {"tracking_uri": tracking_uri, "artifacts_dir": artifacts, "helper": helper}
             return tracking.track(experiment=experiment, **told, **self.request({**seals, **(tags or {})}, name))

@@ -257,11 +257,6 @@ def yaml_of(settings: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(dict(settings))
 
 
-def as_plain(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as plain values."""
-    return asdict(settings)
-
-
 def keys(cls: type[Settings], prefix: str = "") -> dict[str, "dataclasses.Field[Any]"]:
     """Every key of the settings with its field, nested ones dotted."""
     found: dict[str, dataclasses.Field[Any]] = {}

@@ -62,12 +62,14 @@ class Backtest(Chosen):
 
 def run_backtest(settings: Backtest, dump: Dump, checked: Callable[[Any], None] = lambda result: None) -> int:
     """Run, print, write, track; 3 when only the tracking failed. `checked` looks at the result before all that."""
+    from backtest.honesty.verdict import judge
+
     prepared = settings.prepared(settings.made())
     with _helper(settings) as helper:  # not before all settings have proved right: it takes seconds to end
         result = prepared.run()
         checked(result)
         print(result.summary(), flush=True)
-        if settings.track and (said := result.judge(settings.tracking.experiment, settings.tracking.uri, helper)).many:
+        if settings.track and (said := judge(result, settings.tracking.experiment, settings.tracking.uri, helper)).many:
             print(f"\n{fill(said.text, 100)}", flush=True)
         where = _write(result, settings, dump) if settings.report else None
         if where:

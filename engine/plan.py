@@ -24,18 +24,8 @@ from engine.store.instruments import InstrumentInfo
 
 Find = Callable[[str], type[Strategy]]  # the class of a strategy, by the name that the plan has for it
 UNCOMPILED = "uncompiled"
-SHARED = (
-    "tick",
-    "lot",
-    "multiplier",
-    "maker_bps",
-    "taker_bps",
-    "fee_per_unit",
-    "fee_min",
-    "margin",
-    "shortable",
-    "bar_ns",
-)
+SHARED = ("tick", "lot", "multiplier", "maker_bps", "taker_bps", "fee_per_unit", "fee_min", "margin", "shortable",
+          "bar_ns")  # fmt: skip
 
 
 def instrument_rows(infos: Sequence[InstrumentInfo], risk: Risk, fees: Mapping[str, float]) -> "np.ndarray[Any, Any]":

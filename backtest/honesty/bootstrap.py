@@ -73,18 +73,9 @@ def _shortfall(r: Floats) -> Floats:
     return mean
 
 
-def _moment(r: Floats, k: int) -> Floats:
-    return np.asarray(np.mean((r - r.mean(axis=1, keepdims=True)) ** k, axis=1))
-
-
 def _annual(r: Floats, per_year: float) -> Floats:
     growth: Floats = np.maximum(np.prod(1.0 + r, axis=1), 0.0) ** (per_year / r.shape[1]) - 1.0
     return growth
-
-
-def _kurtosis(r: Floats) -> Floats:
-    n, fourth = r.shape[1], _moment(r, 4) / _moment(r, 2) ** 2
-    return np.asarray((n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * (fourth - 3.0) + 6.0))
 
 
 Figure = Callable[[Floats, float], Floats]
@@ -99,11 +90,6 @@ HEADLINE: dict[str, Figure] = {
     "max_drawdown": lambda r, y: _drawdown(r),
     "value_at_risk": lambda r, y: np.quantile(r, 0.05, axis=1),
     "expected_shortfall": lambda r, y: _shortfall(r),
-    "skew": lambda r, y: (
-        (r.shape[1] * (r.shape[1] - 1)) ** 0.5 / (r.shape[1] - 2) * _moment(r, 3) / _moment(r, 2) ** 1.5
-    ),
-    "kurtosis": lambda r, y: _kurtosis(r),
-    "tail_ratio": lambda r, y: np.abs(np.quantile(r, 0.95, axis=1) / np.quantile(r, 0.05, axis=1)),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from backtest.honesty.sharpe import NAN, Floats
+from backtest.honesty.sharpe import Floats
 
 PIECE = 250  # series of trades in memory at a time
 
@@ -18,16 +18,6 @@ class Chances(NamedTuple):
 
     end: Floats
     drawdown: Floats
-
-    def quantile(self, share: float) -> tuple[float, float]:
-        """(end equity, drawdown) that this share of the series falls short of."""
-        if len(self.end) == 0:
-            return NAN, NAN
-        return float(np.quantile(self.end, share)), float(np.quantile(self.drawdown, share))
-
-    def worse_than(self, drawdown: float) -> float:
-        """Share of the series whose drawdown is as deep as this one or deeper."""
-        return float((self.drawdown <= drawdown).mean()) if len(self.drawdown) else NAN
 
 
 def monte_carlo(pnl: Floats, start_equity: float, *, seed: int, count: int = 1000,

@@ -60,8 +60,7 @@ def holdout(start: int, end: int, *, test: float = 0.3, embargo: int = 0, warmup
 
     `warmup`: ns of events before each span, None for all that there are; the same in all functions here.
     """
-    _, cut, _ = cuts(start, end, [1.0 - test, test])
-    return _checked([Fold((_span(start, cut - embargo, start, warmup),), (_span(cut, end, start, warmup),))])
+    return walk_forward(start, end, folds=1, train=1.0 - test, embargo=embargo, warmup=warmup)
 
 
 def walk_forward(start: int, end: int, *, folds: int = 5, train: float = 0.5, anchored: bool = False, embargo: int = 0,
@@ -71,19 +70,13 @@ def walk_forward(start: int, end: int, *, folds: int = 5, train: float = 0.5, an
 
     Source: R. Pardo, The Evaluation and Optimization of Trading Strategies (2008), chapter 11.
     """
-    edges = cuts(start, end, [train, *([(1.0 - train) / max(folds, 1)] * folds)])
     if folds < 1:
         raise ConfigError(f"folds={folds}: at least one part is tested.")
-    made = []
-    for k, (low, high) in enumerate(pairwise(edges[1:])):
-        begin = start if anchored or k == 0 else _after(low - (edges[1] - start), start)
+    edges, made = cuts(start, end, [train, *([(1.0 - train) / folds] * folds)]), []
+    for low, high in pairwise(edges[1:]):
+        begin = start if anchored else max(start, low - (edges[1] - start))
         made.append(Fold((_span(begin, low - embargo, start, warmup),), (_span(low, high, start, warmup),)))
     return _checked(made)
-
-
-def _after(at: int, start: int) -> int:
-    """A rolling window begins between days where the data do not."""
-    return max(start, round(at / DAY_NS) * DAY_NS + 1 if at - start >= 2 * DAY_NS else at)
 
 
 def purged(start: int, end: int, *, folds: int = 5, purge: int = 0, embargo: int = 0,

@@ -41,14 +41,15 @@ class Evaluation(NamedTuple):
 Evaluate = Callable[[Table, Span, bool], Evaluation]  # the lanes, where, whether returns are wanted
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What one fold chose: the row of the table (-1: no lane had a figure, so nothing is traded), its objective in
-    training and in the test."""
+class Choice(NamedTuple):
+    """What a fold chose: the row of the table (-1: no lane had a figure, nothing is traded), its objective in both."""
 
     lane: int
     trained: float
     tested: float
+
+
+NOTHING = Choice(-1, math.nan, math.nan)
 
 
 class Path(NamedTuple):
@@ -87,55 +88,44 @@ class Validation:
 
 
 def validate(evaluate: Evaluate, table: Table, folds: Sequence[Fold], *, objective: str = "sharpe",
-             told: Callable[[int], None] | None = None) -> Validation:  # fmt: skip
+             sign: int = 1) -> Validation:  # fmt: skip
     """In each fold choose the lane of `table` with the best `objective` in training, and run it over the tests.
 
-    `objective`: a headline figure, the larger the better (all that can be told apart by size, drawdown included, as it
-    is negative). `told`: hears of each fold that is done. Raises ConfigError for an objective that there is not.
+    `objective`: a figure of lanes, the larger the better (`sign` -1: the smaller); where folds train on several spans,
+    one of `bootstrap.HEADLINE`, else ConfigError.
     """
-    if objective not in HEADLINE:
-        raise ConfigError(f"There is no objective {objective!r}; there are {', '.join(HEADLINE)}.")
-    seen: dict[Span, Evaluation] = {}
-    choices, tests = [], []
-    per_year = math.nan
-    for number, fold in enumerate(folds):
-        score = _trained(evaluate, table, fold, objective, seen)
-        lane = int(np.argmax(np.where(np.isfinite(score), score, -np.inf))) if np.isfinite(score).any() else -1
-        row = {key: [values[max(lane, 0)]] for key, values in table.items()}
-        parts = []
+    if objective not in HEADLINE and any(len(fold.train) > 1 for fold in folds):
+        raise ConfigError(f"Where folds train before and after a test, {objective!r} cannot be told from returns; take "
+                          f"a split that looks back only, or one of {', '.join(HEADLINE)}.")  # fmt: skip
+    choices, tests, per_year = [], [], math.nan
+    for fold in folds:
+        score, parts = _trained(evaluate, table, fold, objective), []
+        lane = int(np.argmax(np.where(np.isfinite(score), sign * score, -np.inf))) if np.isfinite(score).any() else -1
         for span in fold.test:
-            found = evaluate(row, span, True)
-            assert found.returns is not None
-            own = np.asarray(found.returns[:, 0], np.float64)
+            found = evaluate({key: [values[max(lane, 0)]] for key, values in table.items()}, span, True)
+            own, per_year = np.asarray(found.returns, np.float64)[:, 0], found.per_year
             # A lane that failed is known by NaN from there on: whoever traded it was flat then.
             parts.append(Path(found.ends, np.where(np.isfinite(own), own, 0.0) if lane >= 0 else np.zeros(len(own))))
-            per_year = found.per_year
         tests.append(parts)
-        together = np.concatenate([part.returns for part in parts])
-        tested = float(figures(together[None, :], per_year)[objective][0]) if len(together) > 1 else math.nan
-        choices.append(Choice(lane, float(score[lane]) if lane >= 0 else math.nan, tested))
-        if told:
-            told(number + 1)
+        whole = np.concatenate([part.returns for part in parts])[None]
+        tested = found.figures[objective] if len(parts) == 1 else _score(whole, objective, per_year)
+        choices.append(Choice(lane, float(score[lane]), float(tested[0])) if lane >= 0 else NOTHING)
     return Validation(list(folds), choices, _stitched(folds, tests), per_year, objective)
 
 
-def _trained(evaluate: Evaluate, table: Table, fold: Fold, objective: str, seen: dict[Span, Evaluation]) -> Floats:
-    """The objective of every lane on what a fold trains on; a span that many folds train on is run once."""
-    alone = len(fold.train) == 1
-    found = []
-    for span in fold.train:
-        known = seen.get(span)
-        if known is None or (known.returns is None and not alone):
-            known = evaluate(table, span, not alone)
-            seen[span] = known
-        found.append(known)
-    if alone and objective in found[0].figures:
-        return np.asarray(found[0].figures[objective], np.float64)
-    if alone and found[0].returns is None:
-        found[0] = seen[fold.train[0]] = evaluate(table, fold.train[0], True)
-    together = np.concatenate([part.returns for part in found if part.returns is not None])
+def _trained(evaluate: Evaluate, table: Table, fold: Fold, objective: str) -> Floats:
+    """The objective of every lane on what a fold trains on: as lanes have it, or of the returns of several spans."""
+    if len(fold.train) == 1:
+        return np.asarray(evaluate(table, fold.train[0], False).figures[objective], np.float64)
+    found = [evaluate(table, span, True) for span in fold.train]
+    together = np.concatenate([np.asarray(part.returns) for part in found])
     lanes = range(0, together.shape[1], 512)  # in float64, some at a time
-    return np.concatenate([figures(together[:, k : k + 512].T, found[0].per_year)[objective] for k in lanes])
+    return np.concatenate([_score(together[:, k : k + 512].T, objective, found[0].per_year) for k in lanes])
+
+
+def _score(returns: Matrix, objective: str, per_year: float) -> Floats:
+    with np.errstate(all="ignore"):
+        return HEADLINE[objective](np.asarray(returns, np.float64), per_year)
 
 
 def _stitched(folds: Sequence[Fold], tests: list[list[Path]]) -> list[Path]:

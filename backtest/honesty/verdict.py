@@ -152,11 +152,13 @@ def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledge
 
 def judge(result: "Result", experiment: str, tracking_uri: str | None = None,
           helper: "Helper | None" = None) -> Verdict:  # fmt: skip
-    """The verdict on a single backtest: the ledger of its experiment on its data, itself included."""
+    """How likely a backtest is luck, after all lanes that its experiment ever saw on its data, itself included; the
+    result keeps it, for the report and the tracker."""
     sharpe = result.metrics[names.SHARPE]
     also = {"tags": result.tags, "metrics": {names.SHARPE: sharpe} if math.isfinite(sharpe) else {}}
     known, whole = heard(experiment, also, tracking_uri, helper)
-    return verdict(result.periods.returns, result.periods.per_year, ledger=known, whole=whole)
+    result.verdict = verdict(result.periods.returns, result.periods.per_year, ledger=known, whole=whole)
+    return result.verdict
 
 
 def heard(experiment: str, also: dict[str, Any], tracking_uri: str | None = None,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtest.honesty.bootstrap import figures
 from backtest.honesty.splits import DAY_NS, Fold, Span, combinatorial, holdout, paths, purged, walk_forward
 from backtest.honesty.validate import Evaluate, Evaluation, extent, of_lanes, validate
 from backtest.lanes import Lanes, between
@@ -19,17 +20,13 @@ DAYS = 1200
 ENDS = np.arange(1, DAYS + 1) * DAY_NS
 
 
-def known(returns: np.ndarray, asked: list[Span] | None = None) -> Evaluate:
+def known(returns: np.ndarray) -> Evaluate:
     """Lanes whose returns are written down: the table says which column."""
 
     def evaluate(table: Any, span: Span, wanted: bool) -> Evaluation:
-        if asked is not None:
-            asked.append(span)
         rows = (span.start <= ENDS) & (span.end > ENDS)
         part = returns[rows][:, list(table["lane"])]
-        with np.errstate(all="ignore"):
-            sharpe = part.mean(axis=0) / part.std(axis=0, ddof=1) * 252**0.5
-        return Evaluation({"sharpe": sharpe}, part if wanted else None, ENDS[rows], 252.0)
+        return Evaluation(figures(part.T, 252.0), part if wanted else None, ENDS[rows], 252.0)
 
     return evaluate
 
@@ -96,12 +93,12 @@ def test_the_test_decides_nothing_and_order_does_not_matter(seed: int, split: st
     assert (again.path.returns == found.path.returns).all()
 
 
-def test_a_span_that_many_folds_train_on_is_run_once() -> None:
-    asked: list[Span] = []
-    folds = SPLITS["combinatorial"]
-    validate(known(noise(1), asked), {"lane": range(5)}, folds)
-    trained = {span for fold in folds for span in fold.train}
-    assert len(asked) == len(trained) + sum(len(fold.test) for fold in folds)
+def test_the_smaller_may_be_the_better() -> None:
+    found = validate(known(noise(1)), {"lane": range(5)}, SPLITS["rolling"], objective="volatility", sign=-1)
+    for fold, choice in zip(SPLITS["rolling"], found.choices, strict=True):
+        spread = noise(1)[inside(fold.train)].std(axis=0)
+        assert choice.lane == spread.argmin() and choice.trained == pytest.approx(spread.min() * 252**0.5, rel=1e-2)
+        assert choice.tested == pytest.approx(noise(1)[inside(fold.test), choice.lane].std(ddof=1) * 252**0.5)
 
 
 def test_lanes_that_fail_are_not_chosen_and_without_any_nothing_is_traded() -> None:
@@ -120,8 +117,8 @@ def test_lanes_that_fail_are_not_chosen_and_without_any_nothing_is_traded() -> N
 
 
 def test_an_unknown_objective_is_refused() -> None:
-    with pytest.raises(ConfigError, match="there are total_return"):
-        validate(known(noise(1)), {"lane": [0]}, SPLITS["holdout"], objective="luck")
+    with pytest.raises(ConfigError, match="one of total_return"):
+        validate(known(noise(1)), {"lane": [0]}, SPLITS["purged"], objective="win_rate")
 
 
 def test_skill_is_found_and_noise_is_not() -> None:

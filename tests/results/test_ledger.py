@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest.honesty.verdict import judge
 from backtest.report import tables
 from engine import ledger, tracking
 from engine import tracking_names as names
@@ -119,5 +120,5 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
 
 
 def test_a_tracker_that_does_not_answer_is_told_of(crossing: Any) -> None:
-    found = crossing().judge("crossings", "http://127.0.0.1:9")
+    found = judge(crossing(), "crossings", "http://127.0.0.1:9")
     assert "the tracker did not answer" in found.sentence and not found.many

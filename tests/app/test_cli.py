@@ -324,10 +324,11 @@ def test_completion(tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tracker_that_does_not_answer(tandem: Tandem, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The results are on disk, the status says that the tracking is missing."""
 
-    def refuse(self: Any, **_: Any) -> None:
+    def refuse(self: Any, *_: Any, **__: Any) -> None:
         raise TrackingError("tracker nowhere: it does not answer.")
 
     monkeypatch.setattr("backtest.result.Result.track", refuse)
+    monkeypatch.setattr("engine.tracking.Helper.runs", refuse)
     monkeypatch.setattr("engine.tracking.Helper.__init__", lambda self, uri: None)
     monkeypatch.setattr("engine.tracking.Helper.__exit__", lambda self, *_: None)
     said = tandem("mode=backtest", "end=2002-01-01")

@@ -176,9 +176,11 @@ def ended(engine: Any) -> None:
 
 
 def planned(settings: Live) -> Any:
-    """The kernel that the settings describe."""
+    """The kernel that the settings describe; as in a backtest on those data, books and trading days included."""
+    from backtest.drive import told_depth
     from engine.plan import Plan, instrument_rows, sizes_for
     from engine.store import open_tape
+    from engine.store.calendars import hours_of
 
     given = {str(k): v for k, v in settings.strategy.items()}
     name, path = given.pop("name", None), given.pop("path", None)
@@ -189,8 +191,9 @@ def planned(settings: Live) -> Any:
     strategy = registry.find(called)(**given)
     tape = open_tape(settings.data.source, settings.instruments, **settings.data.options())
     rows = instrument_rows(tape.instruments, settings.risk, settings.fees)
+    _, rows["day_offset_ns"] = hours_of(tape.instruments, int(tape.events["ts"][0]), int(tape.events["ts"][-1]))
     return Plan((strategy,), (called,), tuple(tape.instruments), rows, settings.cash or CASH, settings.risk.limits(),
-                settings.risk.breaches(), sizes_for(len(rows), 1))  # fmt: skip
+                settings.risk.breaches(), sizes_for(len(rows), 1), depth=tuple(told_depth(tape.events)))  # fmt: skip
 
 
 def programs() -> dict[str, tuple[str, dict[str, Any]]]:

@@ -32,7 +32,7 @@ def request(engine: Any, name: str, settings: Tracking) -> dict[str, Any]:
     fall = equity / np.maximum(np.maximum.accumulate(equity), start) - 1.0 if len(equity) else np.zeros(1)
     strategies = Summary(engine, name)()["strategies"]
     many = len(strategies) > 1
-    params: dict[str, Any] = {"strategy": ", ".join(str(one["name"]) for one in strategies)}
+    params: dict[str, Any] = {"strategy": ", ".join(str(one["name"]).rpartition(":")[2] for one in strategies)}
     for n, one in enumerate(strategies):
         params |= {f"{n}.{key}" if many else key: value for key, value in one["params"].items()}
     params |= {f"risk.{key}": value for key, value in plan.limits.items()} | {"cash": plan.cash}

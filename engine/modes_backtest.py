@@ -1,7 +1,7 @@
 """mode=backtest: one strategy on history, its results on disk, then in the tracker."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,8 +60,10 @@ class Backtest(Chosen):
                        open_options=self.data.options())  # fmt: skip
 
 
-def run_backtest(settings: Backtest, dump: Dump, checked: Callable[[Any], None] = lambda result: None) -> int:
-    """Run, print, write, track; 3 when only the tracking failed. `checked` looks at the result before all that."""
+def run_backtest(settings: Backtest, dump: Dump, checked: Callable[[Any], None] = lambda result: None,
+                 tags: Mapping[str, str] | None = None) -> int:  # fmt: skip
+    """Run, print, write, track; 3 when only the tracking failed. `checked` looks at the result before all that; `tags`
+    are the tracked run's."""
     from backtest.honesty.verdict import judge
 
     prepared = settings.prepared(settings.made())
@@ -74,7 +76,7 @@ def run_backtest(settings: Backtest, dump: Dump, checked: Callable[[Any], None] 
         where = _write(result, settings, dump) if settings.report else None
         if where:
             print(f"\nReport   {where / 'report.html'}", flush=True)
-        return _track(result, settings, where, helper) if settings.track else 0
+        return _track(result, settings, where, helper, tags or {}) if settings.track else 0
 
 
 def _helper(settings: Backtest) -> Any:
@@ -99,12 +101,13 @@ def _write(result: Any, settings: Backtest, dump: Dump) -> Path:
     return where
 
 
-def _track(result: Any, settings: Backtest, where: Path | None, helper: Any) -> int:
+def _track(result: Any, settings: Backtest, where: Path | None, helper: Any, tags: Mapping[str, str]) -> int:
     if sys.stderr.isatty():
         print("Tracking the run; MLflow takes a few seconds ...", file=sys.stderr, flush=True)
     try:
         run = result.track(experiment=settings.tracking.experiment, name=settings.name,
-                           tracking_uri=settings.tracking.uri, artifacts_dir=where, helper=helper)  # fmt: skip
+                           tracking_uri=settings.tracking.uri, artifacts_dir=where, helper=helper,
+                           tags=tags)  # fmt: skip
     except TrackingError as error:
         kept = f"The results are complete in {where}." if where else "Run it with report=true to keep its results."
         print(f"\nNot tracked: {error}\n{kept} The same command tracks it once the tracker answers.", file=sys.stderr)

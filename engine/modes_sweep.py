@@ -18,7 +18,7 @@ from engine import registry
 from engine.config import Settings, Tracking, setting, unknown
 from engine.errors import ConfigError, TandemError
 from engine.modes_backtest import Backtest, Dump, fresh, run_backtest
-from engine.modes_upload import Upload, requests, run_upload, upload
+from engine.modes_upload import TRACKED, Upload, requests, run_upload, upload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +59,7 @@ class Sweep(Backtest):
 class Best(Settings):
     """Settings of mode=best."""
 
-    sweep: str = setting("", "folder of a sweep, or the id of its run in the tracker")
+    sweep: str = setting("", "folder of a sweep, or the id of its run in the tracker, or how it begins")
     rank: int = setting(1, "which lane, counted from the best", ge=1)
     track: bool = setting(True, "log the run to MLflow")
     report: bool = setting(True, "write report, image, frames and figures below `output`")
@@ -241,13 +241,18 @@ def _forget(root: Path) -> None:
 def run_best(settings: Best, dump: Dump) -> int:
     """One lane of a sweep as a run of its own, in full."""
     from backtest.sweep import load, settings_of
+    from engine import tracking_names as names
     from engine.tracking import artifacts
+    from engine.tracking_models import Models
 
     if not settings.sweep:
         raise ConfigError("mode=best needs a sweep: tandem mode=best sweep=outputs/<folder>, or the id of its run.")
-    folder = Path(settings.sweep)
+    folder, tracked = Path(settings.sweep), ""
     if not folder.is_dir() and os.sep not in settings.sweep:
-        folder = artifacts(settings.sweep, ("sweep.json", "lanes.parquet"), settings.tracking.uri)
+        tracked = Models(settings.tracking.uri).run(settings.sweep).run_id
+        folder = artifacts(tracked, ("sweep.json", "lanes.parquet"), settings.tracking.uri)
+    elif (folder / TRACKED).is_file():
+        tracked = (folder / TRACKED).read_text(encoding="utf-8").strip()
     about, table = load(folder)
     if settings.rank > table.height:
         raise ConfigError(f"rank={settings.rank}: the sweep has {table.height:,} lanes.")
@@ -258,7 +263,8 @@ def run_best(settings: Best, dump: Dump) -> int:
     lane = Backtest.of({**settings_of(about, row), "track": settings.track, "report": settings.report,
                         "output": settings.output})  # fmt: skip
     lane = replace(lane, tracking=settings.tracking)
-    return run_backtest(lane, lambda: dumped(lane), lambda result: check_same(result.metrics, row))
+    return run_backtest(lane, lambda: dumped(lane), lambda result: check_same(result.metrics, row),
+                        {names.SWEEP_RUN: tracked} if tracked else {})  # fmt: skip
 
 
 def dumped(settings: Backtest) -> str:

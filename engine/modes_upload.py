@@ -18,6 +18,8 @@ from engine.errors import ConfigError, TrackingError
 if TYPE_CHECKING:
     import polars as pl
 
+TRACKED = "tracked"  # in the folder: the id of the run that the tracker made of it
+
 
 @dataclass(frozen=True)
 class Upload(Settings):
@@ -68,6 +70,7 @@ def upload(where: Path, tracking: Tracking, helper: Any) -> int:
         print(f"\nNot tracked: {error}\nThe results are complete in {where}. Send them once the tracker answers: "
               f"tandem mode=upload run={where}", file=sys.stderr)  # fmt: skip
         return 3
+    (where / TRACKED).write_text(f"{run.run_id}\n", encoding="utf-8")
     place = run.url if run.url.startswith("http") else "make ui (or tandem mode=ui)"
     print(f"Tracked  run {run.run_id[:8]} with its best {len(told['children'])} in experiment {told['experiment']}; "
           f"open it with {place}")  # fmt: skip
@@ -79,7 +82,7 @@ def send(told: Mapping[str, Any], where: Path, tracking: Tracking, helper: Any, 
     common = {"experiment": told["experiment"], "tracking_uri": tracking.uri, "helper": helper}
     with tempfile.TemporaryDirectory(prefix="tandem-") as folder:  # the children's files are not the parent's
         for item in where.iterdir():
-            if item.is_file() and item.name != "track.json":
+            if item.is_file() and item.name not in ("track.json", TRACKED):
                 os.symlink(item.resolve(), Path(folder) / item.name)
         run = door.track(**told["parent"], **common, artifacts_dir=folder, context="sweep")
     for child in told["children"]:

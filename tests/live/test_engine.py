@@ -118,7 +118,7 @@ class Floor:
         """Quotes and trades of the sample."""
         tape = open_tape("ticks")
         publisher = Publisher(self.redis.url, f"md.{self.name}", NAMES)
-        return asyncio.create_task(publisher.run(iter([tape.events[:40_000].copy()]), Pace(rate=rate), self.stop))
+        return asyncio.create_task(publisher.run(iter([tape.events[:300_000].copy()]), Pace(rate=rate), self.stop))
 
     async def engine(self, during: Callable[[Engine], Any], **seat: Any) -> Engine:
         """An engine from beginning to end; `during` is awaited while it runs."""

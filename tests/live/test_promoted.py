@@ -1,4 +1,4 @@
-"""From a run to a paper session and into the tracker, as a user types it: MLflow, Redis, NATS are real servers."""
+"""Sweep, best, promotion, paper session, replay, comparison, as a user types it: MLflow, Redis, NATS are real."""
 
 import os
 import re
@@ -99,7 +99,7 @@ def session(start: Callable[..., Child], redis: Server, nats: Server, model: str
     venue = start("mode=venue", "data=ticks", "execution.address=127.0.0.1:0", account, *wires)
     address = venue.wait_for(r"paper at (\S+:\d+),")[1]
     engine = start("mode=live", f"from={model}", "engine=desk", "trading=live", f"execution.address={address}", account,
-                   "admin.port=0", *wires)  # fmt: skip
+                   "admin.port=0", "lease.ttl_s=60", *wires)  # fmt: skip
     engine.wait_for(r"(?m)^Admin +\S+,")
     publisher = start("mode=publish", "data=ticks", f"url={redis.url}", "target=md.promoted", "speed=50", "repeat=0")
     until = time.monotonic() + seconds
@@ -112,19 +112,26 @@ def session(start: Callable[..., Child], redis: Server, nats: Server, model: str
     return engine.said()
 
 
-def test_from_a_run_to_a_paper_session(tandem: Any, start: Callable[..., Child], redis: Server, nats: Server,
+def test_from_a_sweep_to_a_paper_session(tandem: Any, start: Callable[..., Child], redis: Server, nats: Server,
                                        mlflow: str, place: Path) -> None:  # fmt: skip
     from mlflow.tracking import MlflowClient
 
-    done = tandem("mode=backtest", "strategy=ideas.py:Maker", "data=ticks", "report=false", *RISK)
-    assert done.returncode == 0, done.stderr
-    run = re.search(r"Tracked  run (\w{8})", done.stdout)[1]  # type: ignore[index]
+    def tracked(*words: str) -> str:
+        done = tandem(*words, "report=false")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = re.search(r"Tracked  run (\w{8})", done.stdout)
+        assert found, done.stdout
+        return found[1]
+
+    sweep = tracked("-m", "strategy=ideas.py:Maker", "strategy.half_ticks=0.5,1.5", "data=ticks", *RISK)
+    run = tracked("mode=best", f"sweep={sweep}")
     shut = tandem("mode=promote", f"run={run}", "model=maker")
     assert shut.returncode == 1 and shut.stdout.count("FAILED") == 2, shut.stdout + shut.stderr
     none = tandem("mode=live", "from=maker@live")
     assert none.returncode == 3 and "Promote a run first: tandem mode=promote run=… model=maker" in none.stderr
     client = MlflowClient(mlflow)
-    (known,) = client.search_runs(["1"])
+    (known,) = client.search_runs(["1"], f"tags.{names.KIND} = 'backtest'")
+    (parent,) = client.search_runs(["1"], f"tags.{names.KIND} = 'sweep'")
     for figure, value in ((names.OOS_SHARPE, 0.7), (names.DSR, 0.99)):
         client.log_metric(known.info.run_id, figure, value)
     (place / "ideas.py").unlink()  # what was tested goes with the bundle
@@ -136,17 +143,24 @@ def test_from_a_run_to_a_paper_session(tandem: Any, start: Callable[..., Child],
     (journal,) = (place / "journals" / "desk").glob("0*")
     replayed = tandem("mode=replay", f"journal={journal}")
     assert replayed.returncode == 0 and re.match(r"identical: [\d,]+ events, [1-9][\d,]* orders", replayed.stdout)
-    compared(client, known.info.run_id)
+    compared(client, known.info.run_id, parent.info.run_id)
     spoilt(tandem, place)
 
 
-def compared(client: Any, tested: str) -> None:
-    """The session and the run that it trades point at each other, and a page lays them side by side."""
-    live, run = client.search_runs(["1"], "tags.kind = 'live'")[0], client.get_run(tested)
+def compared(client: Any, tested: str, parent: str) -> None:
+    """The session, the run that it trades and its sweep point at each other, and a page lays them side by side."""
+    live, run, sweep = (
+        client.search_runs(["1"], "tags.kind = 'live'")[0],
+        client.get_run(tested),
+        client.get_run(parent),
+    )
     assert live.data.tags[names.MODEL] == run.data.tags[names.MODEL] == "maker/2"
     assert live.data.tags[names.PROMOTED_RUN] == tested
-    texts = [one.data.tags["mlflow.note.content"] for one in (live, run)]
-    assert f"runs/{tested})" in texts[0] and f"runs/{live.info.run_id})" in texts[1]
+    assert live.data.tags[names.SWEEP_RUN] == run.data.tags[names.SWEEP_RUN] == parent
+    texts = [one.data.tags["mlflow.note.content"] for one in (live, run, sweep)]
+    assert f"runs/{tested})" in texts[0] and f"runs/{parent})" in texts[0]
+    assert all(f"runs/{live.info.run_id})" in text for text in texts[1:])
+    assert f"runs/{tested}) was promoted as [maker/2](#/models/maker/versions/2): gates passed." in texts[2]
     assert all("[compare](#/compare-runs?runs=%5B%22" + live.info.run_id in text for text in texts)
     assert {"total_return", "max_drawdown", "orders", "fills"} <= set(live.data.metrics) & set(run.data.metrics)
     assert {"qty", "limit", "risk.leverage", "strategy"} <= set(live.data.params) & set(run.data.params)

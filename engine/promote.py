@@ -6,6 +6,7 @@ Law 3: what can be found out again is found out again, today, and not believed: 
 """
 
 import math
+import operator
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -143,14 +144,8 @@ GATES: Mapping[str, Callable[[Case], Outcome]] = {
     "drawdown": drawdown,
     "risk limits": limits,
 }  # fmt: skip
-
-
-def larger(mine: float, most: float) -> bool:
-    """Most limits are looser when they are larger."""
-    return mine > most
-
-
-# Of a limit: whether a value is looser than what is allowed. All others: `larger`.
+LARGER: Callable[[Any, Any], bool] = operator.gt
+# Of a limit: whether a value is looser than what is allowed. All others are looser when they are larger.
 LOOSER: Mapping[str, Callable[[Any, Any], bool]] = {
     "short": lambda mine, most: mine and not most,
     "netting": lambda mine, most: mine and not most,
@@ -168,16 +163,14 @@ def looser(mine: Risk, most: Risk) -> list[tuple[str, Any, Any]]:
     [('leverage', 3.0, 2.0)]
     """
     found = ((f.name, getattr(mine, f.name), getattr(most, f.name)) for f in fields(Risk))
-    return [(key, a, b) for key, a, b in found if LOOSER.get(key, larger)(a, b)]
+    return [(key, a, b) for key, a, b in found if LOOSER.get(key, LARGER)(a, b)]
 
 
 def shown(value: Any) -> str:
     """A limit as one types it."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{k}: {v}" for k, v in value.items()) + "}"
-    return (
-        f"[{','.join(value)}]" if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    return f"[{','.join(value)}]" if isinstance(value, tuple) else str(value)
 
 
 @dataclass(frozen=True)

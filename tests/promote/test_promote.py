@@ -168,7 +168,7 @@ def test_another_outcome_than_the_run_s(desk: Desk) -> None:
 
 def test_looser_limits_than_the_ceiling(desk: Desk) -> None:
     found = desk.promote(desk.run(Momentum(fast=3, slow=9), leverage=2.0), ceiling=Ceiling(leverage=1.5, short=False))
-    assert found.outcomes["risk limits"].value == "risk.leverage=2, risk.short=True"
+    assert found.outcomes["risk limits"].value == "risk.leverage=2.0, risk.short=True"
     assert "run it again with risk.leverage=1.5 risk.short=False" in found.outcomes["risk limits"].cure
 
 

@@ -156,6 +156,7 @@ class Room:
         b.queues_at, b.store_at = p["queues"], p["store"]
         b.queue_cap, b.store_cap = QUEUE, (p["end"] - p["store"]) // ROW
         b.length, b.begin, b.tile, b.ticks = len(events), self.owner.lanes.warmup, TILE, int(self.owner.ticks)
+        b.single = int(grid.single and len(self.owner.lanes.prepared.rows) == 1)
         b.ends, b.returns_row = grid.ends.ctypes.data, grid.most
         b.returns = self.returns.ctypes.data if self.owner.matrix is not None else 0
         return b

@@ -273,6 +273,10 @@ class Grid:
         self.rows, self.last, self.period_ts = len(ts), int(ts[-1]), ts[ends if self.resampled else ends[1:]]
         self.most = len(self.period_ts)
         self.ends = np.append(ends[:-1], np.iinfo("i8").max)  # the last point ends one anyway
-        kinds = prepared.tape.events["kind"]
+        events = prepared.tape.events
+        kinds = events["kind"]
+        bars = bool((kinds == codes.BAR).all() and (events["ts"] == events["recv"]).all())
+        bars = bars and not events["instrument"].any()
+        self.single = bars and bool((np.diff(events["ts"]) > 0).all()) and drive.sample_ns == 0
         self.actions = bool(np.isin(kinds, (codes.SPLIT, codes.DIVIDEND)).any())
         self.sample_ns = drive.sample_ns

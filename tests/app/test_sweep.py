@@ -192,6 +192,7 @@ def test_without_optuna_it_says_so(tandem: Tandem, monkeypatch: pytest.MonkeyPat
     assert said.code == 2 and "pip install 'tandem[optuna]'" in said.err
 
 
+@pytest.mark.slow
 def test_results_are_on_disk_before_the_tracker_hears(tandem: Tandem, place: Path) -> None:
     words = (*SHORT[:-2], "strategy.fast=5,10,20", "venue.taker_bps=0,10,20,40", "sweep.best=1")
     said = tandem(*words, "tracking.uri=http://127.0.0.1:9")

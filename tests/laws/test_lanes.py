@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest import lane_pass
+from backtest import lane_pass, lane_walk, lanes_loop
 from backtest.drive import has_ticks, program
-from backtest.lanes import Lanes, between, evaluate
+from backtest.lanes import Grid, Lanes, between, evaluate
 from backtest.lanes_loop import run_lanes
 from backtest.records import Loop
 from backtest.run import Prepared, prepare
@@ -19,11 +19,23 @@ from engine.config import Risk, VenueModel
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.primitives import Invoke
-from engine.kernel.records import Curve, Order, Refusal
+from engine.kernel.records import Curve, Kernel, Order, Refusal
 from engine.store.tape import Tape
 from strategies import MarketMaking, Momentum
 from tests.backtest.test_ticks import random_ticks
-from tests.laws.world import LATE, RISKS, SIZES, VENUES, Fuzz, FuzzAll, FuzzTicks, depth_tapes, tapes
+from tests.laws.world import (
+    LATE,
+    MINUTE,
+    RISKS,
+    SIZES,
+    VENUES,
+    Fuzz,
+    FuzzAll,
+    FuzzTicks,
+    decode,
+    depth_tapes,
+    tapes,
+)
 
 KINDS = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
 
@@ -32,7 +44,7 @@ def close(a: float, b: float, scale: float = 1.0) -> bool:
     return (math.isnan(a) and math.isnan(b)) or a == b or abs(a - b) <= 1e-9 * max(abs(a), abs(b), scale)
 
 
-def captured(prepared: Prepared, table: dict[str, Any], tile: int) -> list[dict[str, bytes]]:
+def captured(prepared: Prepared, table: dict[str, Any], tile: int, states: list[Any]) -> list[dict[str, bytes]]:
     """What each lane wrote: the driver is called through a function that keeps the rows which are new."""
     ticks, kept = has_ticks(prepared.tape.events), dict[int, dict[str, bytes]]()
     real = program(ticks)
@@ -46,8 +58,28 @@ def captured(prepared: Prepared, table: dict[str, Any], tile: int) -> list[dict[
             step, rows = kind.dtype.itemsize, getattr(lp, f"{name}_n") - before[name]
             mine[name] += ctypes.string_at(getattr(lp, name) + before[name] * step, rows * step)
 
+    empty, finish, walk = lane_walk.empty, lanes_loop.finish, lanes_loop.walk
+
+    def emptied(lp: Loop, *more: Any) -> None:
+        """The short way has no curve; what else there is leaves the buffers here."""
+        mine = kept[lp.kernel]
+        for name in mine:
+            mine[name] += ctypes.string_at(getattr(lp, name), getattr(lp, f"{name}_n") * KINDS[name].dtype.itemsize)
+        empty(lp, *more)
+
+    def walked(lp: Loop, *more: Any) -> None:
+        kept.setdefault(lp.kernel, {name: b"" for name in KINDS if name != "curve"})
+        walk(lp, *more)
+
+    def finished(t: Any, k: Kernel, *more: Any) -> None:
+        states.append({name: value for name, value in k.asdict().items() if not name.endswith(("_at", "_cap"))})
+        finish(t, k, *more)
+
     Invoke.python[-9] = drive
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lane_walk, "empty", emptied)
+        patch.setattr(lanes_loop, "finish", finished)
+        patch.setattr(lanes_loop, "walk", walked)
         patch.setattr(lane_pass, "TILE", tile)
         patch.setattr(lane_pass, "functions", lambda *_: (run_lanes, -9))
         work = Lanes(prepared, table)
@@ -60,13 +92,18 @@ def same(prepared: Prepared, table: dict[str, Any], tile: int) -> None:
     work = Lanes(prepared, table)
     order = work.groups[0].tolist()
     # A delayed feed has a pass of its own, which reuses the memory: then the figures alone are compared.
-    written = captured(prepared, table, tile) if "venue.feed_ms" not in table else []
+    states: list[Any] = []
+    written = captured(prepared, table, tile, states) if "venue.feed_ms" not in table else []
     singles = [work.single(lane).drive() for lane in range(work.count)]
     statuses = [drive.advance() for drive in singles]
     for lane, mine in zip(order if written else [], written, strict=True):
         theirs = singles[lane].outputs()
-        for name in KINDS:
+        for name in mine:
             assert mine[name] == getattr(theirs, name).tobytes(), (lane, name)
+    ended = [lane for lane in order if statuses[lane] != codes.FAULTED and written]
+    for lane, state in zip(ended, states, strict=True) if len(states) == len(ended) else ():
+        theirs = singles[lane].machine.kernel.asdict()
+        assert not [(name, value, theirs[name]) for name, value in state.items() if repr(value) != repr(theirs[name])]
     found = {threads: evaluate(prepared, table, returns=np.float64, threads=threads) for threads in (1, 3)}
     for name, column in found[1].figures.items():
         assert column.tobytes() == found[3].figures[name].tobytes(), name
@@ -103,6 +140,17 @@ TABLE = st.integers(2, 5).flatmap(
 @given(tapes(), TABLE, RISKS, VENUES, st.sampled_from([Fuzz, FuzzAll]), st.integers(1, 60))
 def test_on_bars(tape: Tape, table: Any, risk: Any, venue: VenueModel, kind: type, tile: int) -> None:
     same(Prepared([kind()], tape, 1e5, Risk(**risk), venue, True, SIZES, "raise", None), table, tile)
+
+
+@settings(max_examples=25)
+@given(st.binary(min_size=60, max_size=900), TABLE, RISKS, VENUES, st.integers(1, 60), st.sampled_from([0, MINUTE]))
+def test_on_one_instrument(data: bytes, table: Any, risk: Any, venue: VenueModel, tile: int, bar_ns: int) -> None:
+    """The short way: one bar at each moment, and nothing but bars."""
+    events = bytes(byte % 220 if n % 6 == 0 else (byte | 1) if n % 6 == 1 else byte for n, byte in enumerate(data))
+    tape = decode(events, 1, bar_ns)
+    prepared = Prepared([Fuzz()], tape, 1e5, Risk(**risk), venue, True, SIZES, "raise", None)
+    assert Grid(prepared, 0).single
+    same(prepared, {**table, "strategy.often": [often // 4 for often in table["strategy.often"]]}, tile)
 
 
 @settings(max_examples=8)

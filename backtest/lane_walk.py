@@ -1,7 +1,7 @@
 """The short way through a tape of one instrument's bars: what `loop.run` does, without what lanes do not need.
 
 Law 1: every change of kernel and venue is made by the functions that `loop.run` calls, in its order, or is what they
-       come to where nothing is open (`flat`, `invested`); so orders, fills and states are those of `run`, byte for byte.
+       come to where nothing is open (`flat`, `invested`); so orders, fills and states are those of `run`, byte by byte.
        Only the curve is never written: its points go into the tally at once.
 Law 2: it is taken only where each moment of the tape is one bar, on which one strategy and no end of a slice waits.
 """

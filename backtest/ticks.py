@@ -171,9 +171,7 @@ def reaching(lp: Loop, v: Venue, at: int) -> Event:
 def run_ticks(address: int) -> None:
     """Drive the tape from `index` on, until its end, a full buffer, a fault or a halt. `lp.status` says which."""
     lp = loop_at(address)
-    k = kernel_at(lp.kernel)
-    ctx = ctx_at(lp.ctx)
-    v = venue_at(lp.venue)
+    k, ctx, v = kernel_at(lp.kernel), ctx_at(lp.ctx), venue_at(lp.venue)
     lp.status = 0
     if k.halt != codes.RUNNING:
         lp.status = codes.HALTED
@@ -230,8 +228,7 @@ def run_ticks(address: int) -> None:
             send_out(lp, k)
             full, next_due = not room(lp, k, v), due(lp, v, LATEST)
             judge(lp, k, faults, start_at)
-        if sample(lp, k):
-            full = True
+        full = sample(lp, k) or full
         if lp.status:
             break
     lp.venue_index = seen

@@ -96,7 +96,7 @@ def measure(said: argparse.Namespace, folder: Path, redis: str, nats: str) -> di
     port, log = ours.recv(), folder / "engine.log"
     words = ["mode=live", f"strategy={__file__}:Echo", f"strategy.every={said.every}", "trading=live", "data=ticks",
              f"feed.url={redis}", f"nats.url={nats}", f"execution.address=127.0.0.1:{port}", "cash=1e9",
-             f"journal={folder / 'journals'}", "admin.port=0", "track=false"]  # fmt: skip
+             f"journal={folder / 'journals'}", "admin.port=0", "track=false", f"sync_ms={said.sync_ms}"]  # fmt: skip
     with log.open("wb") as out:
         engine = subprocess.Popen([*TANDEM, *words], stdout=out, stderr=out)
         while "Data" not in log.read_text() and engine.poll() is None:
@@ -138,6 +138,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--encoding", default="raw")
+    parser.add_argument("--sync-ms", default="0", help="as in mode=live")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)

@@ -34,6 +34,7 @@ OPAQUE = np.dtype((np.void, ROW))  # rows copied whole
 BUFFER = 4096  # orders and refusals between two drains of the compiled driver, beyond what one event may bring
 NEVER = -(1 << 62)
 Rows = np.ndarray[Any, Any]
+NO_ORDERS, NO_REFUSALS = np.zeros(0, Order.dtype), np.zeros(0, Refusal.dtype)
 
 
 class Pace(Record):
@@ -152,7 +153,7 @@ class Session:
     def __init__(self, machine: Machine, journal: JournalWriter | None = None, *, compiled: bool = True,
                  snapshot_every: int = 0) -> None:  # fmt: skip
         self.machine, self.journal, self.snapshot_every = machine, journal, snapshot_every
-        self.run = program(compiled)
+        self.run, self._address = program(compiled), 0
         self.faults: list[tuple[int, int]] = []
         self.reloads: dict[int, dict[str, Any]] = {}  # strategy -> what its latest reload has put in place
         self.classes: dict[int, type[Strategy]] = {}
@@ -162,16 +163,22 @@ class Session:
         self._refusals = np.empty(z.refusals + BUFFER, Refusal.dtype)
         self._marked = NEVER
         s = self.loop = SessionLoop.new()
+        self._address = s._address
         s.kernel, s.ctx = machine.kernel._address, machine.ctx._address
         s.orders, s.orders_cap = self._orders.ctypes.data, len(self._orders)
         s.refusals, s.refusals_cap = self._refusals.ctypes.data, len(self._refusals)
         s.pace.moment = NEVER
-        self._snapped = journal.place.events if journal else 0
+        self._snapped = journal.written if journal else 0
+        k = machine.kernel
+        self._tape, self._index, self._length, self._closing = map(s.cell, ("tape", "index", "length", "closing"))
+        self._orders_n, self._refusals_n, self._status = map(s.cell, ("orders_n", "refusals_n", "status"))
+        self._halt, self._faulted = k.cell("halt"), k.cell("faulted")
+        self._opened, self._moment = s.pace.cell("opened"), s.pace.cell("moment")
 
     @property
     def halted(self) -> int:
         """Why the kernel has halted, 0 while it runs."""
-        return int(self.machine.kernel.halt)
+        return int(self._halt.value)
 
     def advance(self, events: Rows, closing: bool = True) -> Rows:
         """Drive on over what was drained; the orders to send, in order.
@@ -180,38 +187,42 @@ class Session:
         halted before; JournalError when the journal does not take the events (the kernel has not seen them then) or
         the orders (nothing may be sent then, and the session cannot go on).
         """
-        if self.halted:
+        if self._halt.value:
             raise halt_error(self.machine)
-        pace = self.loop.pace
-        if self.snapshot_every and self.journal and self.journal.place.events - self._snapped >= self.snapshot_every:
+        if self.snapshot_every and self.journal and self.journal.written - self._snapped >= self.snapshot_every:
             self.snapshot()
-        if len(events) and not pace.opened and self._marked != pace.moment == events["recv"][0]:
-            self._marked = pace.moment
-            self._drive(event(codes.SLICE, pace.moment), False)
+        if not self._opened.value and len(events):
+            moment = self._moment.value
+            if self._marked != moment == events["recv"][0]:
+                self._marked = moment
+                self._drive(event(codes.SLICE, moment), False)
         return self._drive(events, closing)
 
     def _drive(self, events: Rows, closing: bool) -> Rows:
-        journal, s, k = self.journal, self.loop, self.machine.kernel
-        if journal is not None and len(events):
+        journal, count, faulted = self.journal, len(events), self._faulted.value
+        if journal is not None and count:
             journal.events(events)
-        faulted = k.faulted
-        s.tape, s.index, s.length, s.closing = events.ctypes.data, 0, len(events), int(closing)
-        found: list[Rows] = []
-        refused: list[Rows] = []
+        self._tape.value, self._index.value = events.ctypes.data, 0
+        self._length.value, self._closing.value = count, closing
+        orders, refused, parts = NO_ORDERS, NO_REFUSALS, 0
         while True:
-            self.run(s._address)
-            for parts, rows, count in ((found, self._orders, s.orders_n), (refused, self._refusals, s.refusals_n)):
-                if count:
-                    parts.append(rows[:count].view(OPAQUE).copy().view(rows.dtype))
-            s.orders_n = s.refusals_n = 0
-            if s.status != codes.DRAIN:
+            self.run(self._address)
+            if self._orders_n.value or self._refusals_n.value:
+                found = copied(self._orders[: self._orders_n.value]), copied(self._refusals[: self._refusals_n.value])
+                orders = together([orders, found[0]], Order.dtype) if parts else found[0]
+                refused = together([refused, found[1]], Refusal.dtype) if parts else found[1]
+                parts += 1
+                self._orders_n.value = self._refusals_n.value = 0
+            if self._status.value != codes.DRAIN:
                 break
-        orders, self.refused = together(found, Order.dtype), together(refused, Refusal.dtype)
-        if journal is not None and len(self.refused):
-            journal.refusals(self.refused)
-        if journal is not None and len(orders):
-            journal.orders(orders)
-        if k.faulted != faulted:
+        self.refused = refused
+        if journal is not None and parts:
+            if len(refused):
+                journal.refusals(refused)
+            if len(orders):
+                journal.orders(orders)
+        if self._faulted.value != faulted:
+            k = self.machine.kernel
             known = {strategy for strategy, _ in self.faults}
             stopped = ((n, slots(k, n)) for n in range(k.strategies) if n not in known)
             self.faults += [(n, int(slot.fault_seq)) for n, slot in stopped if slot.fault]
@@ -231,14 +242,14 @@ class Session:
 
     def go_on(self, journal: JournalWriter, snapshot_every: int = 0) -> None:
         """Write to a journal from now on."""
-        self.journal, self.snapshot_every, self._snapped = journal, snapshot_every, journal.place.events
+        self.journal, self.snapshot_every, self._snapped = journal, snapshot_every, journal.written
 
     def snapshot(self) -> None:
         """Save the state beside the journal, for a restart. Raises JournalError when the system refuses."""
         if self.journal is not None:
             words = {"reloads": {str(n): words for n, words in self.reloads.items()}}
             snapshots.save(self.journal.folder, snapshots.Snapshot(self.journal.place, words, self.state()))
-            self._snapped = self.journal.place.events
+            self._snapped = self.journal.written
 
     def kill(self, recv: int, flatten: bool = False) -> Rows:
         """Cancel everything and refuse every order from now on, across restarts, until it is cleared."""
@@ -308,6 +319,11 @@ def event(kind: int, recv: int, **fields: Any) -> Rows:
     for name, value in fields.items():
         row[name] = value
     return row
+
+
+def copied(rows: Rows) -> Rows:
+    """Rows of their own, whole."""
+    return rows.view(OPAQUE).copy().view(rows.dtype)
 
 
 def together(parts: list[Rows], dtype: "np.dtype[Any]") -> Rows:

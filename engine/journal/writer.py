@@ -5,6 +5,7 @@ Law 2: whatever else stops a write half-way, the writer is used no more; opened 
 
 `sync_ms` decides what survives a loss of power: 0 forces orders to the disk before they are handed over, a number of
 milliseconds does so at most that often, `inf` leaves it to the system. What was written always survives the process.
+Whoever sets `deferred` forces them himself, where he may wait: `owed` says that he has to.
 """
 
 import errno
@@ -12,6 +13,8 @@ import json
 import os
 import time
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ class JournalWriter:
         self._segment, self._at, self._chain = (at.segment, at.offset, at.chain) if at else (0, 0, 0)
         self._counts = list((at or Place()).counts)
         self.sync_ns = 0  # how long the last force to the disk took
+        self.deferred, self.owed = False, False
         self._file, self._sound, self._synced = -1, False, time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +50,11 @@ class JournalWriter:
             self._open()
         except OSError as error:
             raise self._refused(error) from error
+
+    @property
+    def written(self) -> int:
+        """Events that were written."""
+        return self._counts[EVENTS]
 
     @property
     def place(self) -> Place:
@@ -60,7 +69,10 @@ class JournalWriter:
         """Orders, before the venue does; on the disk afterwards, if `sync_ms` says so."""
         self._records(ORDERS, rows)
         if self.sync_ms == 0.0 or (time.monotonic() - self._synced) * 1e3 >= self.sync_ms:
-            self.sync()
+            if self.deferred:
+                self.owed = True
+            else:
+                self.sync()
 
     def refusals(self, rows: "np.ndarray[Any, Any]") -> None:
         """What risk refused."""
@@ -72,13 +84,19 @@ class JournalWriter:
 
     def sync(self) -> None:
         """Force all that was written to the disk."""
-        began = time.perf_counter_ns()
-        try:
-            os.fdatasync(self._file)
-        except OSError as error:
+        self.forced(forcing(self._file))
+
+    def force(self) -> "Callable[[], int | OSError]":
+        """What forces all that was written until now, to be called in any thread; `forced` takes its result."""
+        self.owed = False
+        return partial(forcing, os.dup(self._file), True)
+
+    def forced(self, result: "int | OSError") -> None:
+        """How forcing has ended. Raises JournalError when the system refused."""
+        if isinstance(result, OSError):
             self._sound = False  # what the system has kept of it, nobody knows
-            raise self._refused(error) from error
-        self._synced, self.sync_ns = time.monotonic(), time.perf_counter_ns() - began
+            raise self._refused(result) from result
+        self._synced, self.sync_ns = time.monotonic(), result
 
     def seal(self) -> None:
         """The session has ended: totals, then nothing more is written."""
@@ -169,6 +187,19 @@ class JournalWriter:
         what = "the disk is full" if error.errno in FULL else f"it cannot be written ({error.strerror})"
         return JournalError(f"{form.called(self.folder)}: {what}. What was written before is whole, and nothing was "
                             f"sent that is not on it. Make room at {self.folder} and start again.")  # fmt: skip
+
+
+def forcing(file: int, close: bool = False) -> "int | OSError":
+    """Force a file to the disk: how many ns it took, or what the system says."""
+    began = time.perf_counter_ns()
+    try:
+        os.fdatasync(file)
+    except OSError as error:
+        return error
+    finally:
+        if close:
+            os.close(file)
+    return time.perf_counter_ns() - began
 
 
 def _whole(written: int, wanted: int) -> None:

@@ -282,6 +282,12 @@ class Record:
             raise AttributeError(f"{type(self).__name__} has no field `{name}`; it has {', '.join(self.fields)}")
         object.__setattr__(self, name, value)
 
+    def cell(self, name: str) -> Any:
+        """The number in a field as an object with a `value`, for who reads or writes it often; keep the record, too."""
+        field = self.fields[name]
+        assert field.scalar is not None, f"{name} is no number"
+        return field.scalar.from_address(self._address + field.offset)
+
     def tobytes(self) -> bytes:
         """The bytes of the record."""
         return ctypes.string_at(self._address, self.dtype.itemsize)

@@ -1,7 +1,7 @@
 """The engine: a session on live feeds, with its orders going to an execution service.
 
     reports (NATS) -> commands -> timers -> market data (Redis)  =  one drain, one time of receipt
-    drain -> journal -> kernel -> journal -> venue (gRPC); then acknowledge reports, tell NATS
+    drain -> journal -> kernel -> journal -> disk -> venue (gRPC); then acknowledge reports, tell NATS
 
 Law 1: the session decides, this file carries: nothing here changes what a drain leads to, so a replay needs the
        journal alone.
@@ -18,16 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from engine.errors import ConfigError, TandemError, VenueError
 from engine.journal import Journal
 from engine.journal.format import Place
 from engine.kernel import codes
-from engine.kernel.events import Event
 from engine.kernel.records import slots
 from engine.live.announce import Voice
+from engine.live.clock import NONE, Clock
 from engine.live.codec import Names
+from engine.live.departure import Batch, Departure
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.lease import Lease
 from engine.live.nats_bus import Bus
@@ -44,7 +43,6 @@ LOG = logging.getLogger("tandem.live")
 DRAIN_S = 5.0  # at the end: how long we wait for answers about what is open
 STALL_S = 5.0  # a loop that has not turned for so long is not healthy
 BEAT_S = 0.5  # the loop turns at least so often
-NONE = np.zeros(0, Event.dtype)
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,6 @@ class Seat:
     timer_ms: int = 0
     cancel: bool = True
     durable: bool = True
-
-
-@dataclass
-class Asked:
-    """A command that waits for its turn."""
-
-    row: Rows
-    done: "asyncio.Future[None]"
 
 
 class Engine:
@@ -82,22 +72,26 @@ class Engine:
         self.voice = Voice(bus, names, seat.engine, seat.account)
         self.quarantine, self.stats, self.reconciled = quarantine, Stats(), False
         self.why = ""
-        self._clock, self._start = clock, start or Place()
-        self._recv, self._since, self._turned = int(session.machine.kernel.ts), 0, time.monotonic()
-        self._wake, self._stopping = asyncio.Event(), asyncio.Event()
-        self._asked: list[Asked] = []
-        self._faults, self._timer, self._second = len(session.faults), 0, 0
+        self._time, self._start = Clock(clock, int(session.machine.kernel.ts), seat.timer_ms), start or Place()
+        self._since, self._turned = 0, time.monotonic()
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._asked: list[tuple[Rows, asyncio.Future[None]]] = []  # commands that wait for their turn
+        self._faults, self._second = len(session.faults), 0
         self._first: tuple[int, float] | None = None
+        self._departure = Departure(session.journal, self._leave, self._fail)
+        self._listening = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._turn_due, self._ended = False, self._loop.create_future()
 
     # What others may ask for.
 
     async def command(self, code: int, *, amount: float = 0.0, strategy: int = -1) -> None:
         """A journalled COMMAND, carried out when this returns."""
         row = event(codes.COMMAND, 0, code=code, amount=amount, strategy=strategy)
-        asked = Asked(row, asyncio.get_running_loop().create_future())
-        self._asked.append(asked)
-        self._wake.set()
-        await asked.done
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._asked.append((row, done))
+        self.wake()
+        await done
 
     async def reload(self, strategy: int, name: str | None, params: dict[str, Any]) -> str:
         """Other code or parameters for a strategy between two events; the digest of its image.
@@ -113,7 +107,7 @@ class Engine:
         values = {**running[strategy].strategy.values, **known.get("params", {}), **params}
         fresh = self.find(name)(**values)
         addresses, image = handlers_of(type(fresh), self.plan.compiled)
-        self._send(self.session.reload(self._receipt(), strategy, fresh, addresses, name=name, image=image))
+        self._send(self.session.reload(self._time.receipt(), strategy, fresh, addresses, name=name, image=image))
         LOG.warning("strategy %d: %r from now on (image %s)", strategy, fresh, image)
         return image
 
@@ -123,13 +117,15 @@ class Engine:
 
     def wake(self) -> None:
         """There is something to do."""
-        self._wake.set()
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
 
     def stop(self, why: str = "") -> None:
         """End in good order; with a reason, as a failure."""
         self.why = self.why or why
         self._stopping.set()
-        self._wake.set()
+        self.wake()
 
     def readiness(self) -> list[str]:
         """Why no order would be sent now; empty when it would."""
@@ -156,33 +152,37 @@ class Engine:
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
         """From the first connection to the seal. Raises TandemError when it cannot begin or go on."""
-        watcher = asyncio.get_running_loop().create_task(self._until(stop))
+        watcher = self._loop.create_task(stop.wait())
+        watcher.add_done_callback(lambda _: self.stop())
         try:
             await self.bus.start()
             await self.venue.start()
             if self._first is not None:
                 code, amount = self._first
-                self._send(self.session.advance(event(codes.COMMAND, self._receipt(), code=code, amount=amount)))
+                self._send(self.session.advance(event(codes.COMMAND, self._time.receipt(), code=code, amount=amount)))
             await self._reconcile()
             if not self._stopping.is_set():
                 await self._listen()
                 ready()
-                await self._turn()
+                self._listening = True
+                self._tick()
+                await self._ended
         finally:
+            self._listening = False
+            if self._alarm is not None:
+                self._alarm.cancel()
             watcher.cancel()
             await self._end()
+        if self._ended.done():
+            self._ended.result()
         if self.why:
             raise VenueError(f"engine {self.seat.engine} has stopped: {self.why}.")
-
-    async def _until(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self.stop()
 
     async def _listen(self) -> None:
         last = int(self.session.machine.kernel.last_exec)
         self.reports = ReportFeed(self.bus, self.names, self.seat.account, self.seat.engine, self.quarantine,
                                   self.venue.reports, last, self.seat.durable)  # fmt: skip
-        await self.reports.start(self._wake.set)
+        await self.reports.start(self.wake)
         await self.feed.start(self._heard)
         gc.collect()
         gc.freeze()  # what is there now stays: a full collection would stop the loop for tens of milliseconds
@@ -191,7 +191,7 @@ class Engine:
         """Market data has come."""
         if not self._since:
             self._since = time.perf_counter_ns()
-        self._wake.set()
+        self.wake()
 
     async def _reconcile(self) -> None:
         """Ask the venue until it has answered for every order, and bring the kernel to what it says."""
@@ -207,7 +207,7 @@ class Engine:
             journal = self.session.journal
             doubtful = kernel.in_doubt()
             known = instructions(Journal(journal.folder), doubtful, self._start) if journal and doubtful else {}
-            found = reconcile(kernel, view, self._receipt(), names=self.names.names, instructions=known,
+            found = reconcile(kernel, view, self._time.receipt(), names=self.names.names, instructions=known,
                               resend_ns=int(self.seat.resend_s * 1e9))  # fmt: skip
             for said in found.findings:
                 LOG.warning("reconciliation: %s", said)
@@ -228,12 +228,14 @@ class Engine:
                 await self.feed.stop()
                 if not self.why:
                     await self._settle()
+                await self._departure.flush()
                 await reports.stop()
             if not self.session.halted:
                 self.session.snapshot()
                 if self.session.journal is not None and not self.why:
                     self.session.journal.seal()
         finally:
+            self._departure.close()
             await self.venue.stop()
             await self.lease.release()
             await self.bus.stop()
@@ -244,9 +246,10 @@ class Engine:
         self._drain(self.feed.drain())
         if self.seat.cancel and k.opened and not k.killed:
             for code in (codes.KILL, codes.CLEAR_KILL):
-                self._send(self.session.advance(event(codes.COMMAND, self._receipt(), code=code)))
+                self._send(self.session.advance(event(codes.COMMAND, self._time.receipt(), code=code)))
         until = loop.time() + DRAIN_S
-        while loop.time() < until and ((self.seat.cancel and k.opened) or self.venue.in_doubt or self.venue.waiting):
+        while loop.time() < until and ((self.seat.cancel and k.opened) or self.venue.in_doubt or self.venue.waiting
+                                        or self._departure.waiting):  # fmt: skip
             await asyncio.sleep(0.02)
             self._drain(NONE)
         if self.seat.cancel and k.opened:
@@ -254,95 +257,92 @@ class Engine:
 
     # The loop.
 
-    async def _turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._stopping.is_set():
-            alarm = loop.call_later(self._wait_s(), self._wake.set)  # for a timer, or for a sign of life
-            await self._wake.wait()
-            alarm.cancel()
-            self._wake.clear()
-            self._turned = time.monotonic()
-            self._commands()
+    def _tick(self) -> None:
+        """A turn for a timer, or for a sign of life, again and again."""
+        self.wake()
+        self._alarm = self._loop.call_later(self._time.wait_s(BEAT_S), self._tick)
+
+    def _turn(self) -> None:
+        """What has come goes through the session. An error ends the engine."""
+        self._turn_due = False
+        if not self._listening or self._ended.done():
+            return
+        try:
+            self._turned = now = time.monotonic()
+            if self._asked:
+                self._commands()
             self._drain(self.feed.drain())
-            self._every_second(loop.time())
+            self._every_second(int(now))
             if self.session.halted:
                 self.stop("the kernel has halted; its journal says why")
-
-    def _wait_s(self) -> float:
-        step = self.seat.timer_ms * 1_000_000
-        return min(BEAT_S, (step - self._clock() % step) / 1e9 + 1e-4) if step else BEAT_S
-
-    def _receipt(self) -> int:
-        """The time of receipt of a drain: the clock, but always later than the one before."""
-        self._recv = max(self._clock(), self._recv + 1)
-        return self._recv
+        except TandemError as error:
+            self._fail(error)
+            return
+        except Exception as error:
+            self._fail(error)
+            raise
+        if self._stopping.is_set():
+            self._ended.set_result(None)
 
     def _commands(self) -> None:
         """Each is a drain of its own."""
         while self._asked:
-            asked = self._asked.pop(0)
-            asked.row["ts"] = asked.row["recv"] = self._receipt()
+            row, done = self._asked.pop(0)
+            row["ts"] = row["recv"] = self._time.receipt()
             try:
-                self._send(self.session.advance(asked.row))
+                self._send(self.session.advance(row))
             except TandemError as error:
-                if not asked.done.done():
-                    asked.done.set_exception(error)
+                if not done.done():
+                    done.set_exception(error)
                 raise
-            if not asked.done.done():
-                asked.done.set_result(None)
-
-    def _due(self) -> Rows:
-        """A TIMER event when one is due; what was missed is not made up for."""
-        now = self._clock()
-        number = now // (self.seat.timer_ms * 1_000_000)
-        if number <= self._timer:
-            return NONE
-        first, self._timer = not self._timer, number
-        return event(codes.TIMER, now)[: 0 if first else 1]
+            if not done.done():
+                done.set_result(None)
 
     def _drain(self, market: Rows) -> None:
         """Everything that has come, through the session; orders out."""
         since, self._since = self._since, 0
         reports = self.reports.drain() if self.reports else NONE
-        parts = [reports, self.venue.drain()]
-        if self.seat.timer_ms:
-            parts.append(self._due())
-        rows = together([part for part in (*parts, market) if len(part)] or [market], market.dtype)
+        own, due, rows = self.venue.drain(), self._time.due(), market
+        if len(reports) or len(own) or len(due):
+            rows = together([part for part in (reports, own, due, market) if len(part)], market.dtype)
         if not len(rows):
             return
-        rows["recv"] = self._receipt()
+        rows["recv"] = self._time.receipt()
         orders = self.session.advance(rows)
         if self.reports is not None and len(reports):
             self.reports.journalled()
-        self._send(orders)
+        self._send(orders, since)
         stats = self.stats
-        if since:
+        if since and not len(orders):
             stats.latency.add(time.perf_counter_ns() - since)
-        stats.cycles += 1
-        stats.events += len(market)
-        stats.reports += len(reports)
-        if len(reports):
-            stats.fills += int((reports["code"] == codes.FILL).sum())
-        if len(market):
-            stats.lag_ns = int(self._recv - market["ts"][-1])
+        stats.drained(market, reports, self._time.latest)
         if len(self.session.refused):
             stats.refuse(self.session.refused, self.names.names)
             self.voice.refusals(self.session.refused)
 
-    def _send(self, orders: Rows) -> None:
-        """Orders to the venue; then whoever listens is told."""
+    def _send(self, orders: Rows, since: int = 0) -> None:
+        """Orders to the venue, once they are on the disk."""
         if len(orders):
-            self.venue.send(orders)
-            self.stats.orders += len(orders)
-            self.voice.orders(orders)
+            self._departure.put(Batch(orders, since))
 
-    def _every_second(self, now: float) -> None:
+    def _leave(self, batch: Batch) -> None:
+        """Orders to the venue; then whoever listens is told, after the task that writes them has had its turn."""
+        self.venue.send(batch.orders)
+        self.stats.orders += len(batch.orders)
+        if batch.since:
+            self.stats.latency.add(time.perf_counter_ns() - batch.since)
+        self._loop.call_soon(self.voice.orders, batch.orders)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _every_second(self, second: int) -> None:
         """What need not be done for each drain."""
-        if int(now) == self._second:
+        if second == self._second:
             return
-        self._second = int(now)
-        k = self.session.machine.kernel
-        self.stats.curve.append((self._recv, k.cash + k.value))
+        self._second, k = second, self.session.machine.kernel
+        self.stats.curve.append((self._time.latest, k.cash + k.value))
         for strategy, seq in self.session.faults[self._faults :]:
             LOG.error("strategy %d (%s) failed at event %d: it is stopped, its orders are cancelled; a replay of the "
                       "journal shows where", strategy, self.plan.names[strategy], seq)  # fmt: skip

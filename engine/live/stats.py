@@ -1,6 +1,7 @@
 """What an engine counts: plain numbers and arrays of fixed size, written by the engine alone, copied by who looks."""
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from engine.kernel import codes
 
 # Upper bounds of the buckets, ns: from a microsecond to a second.
 EDGES_NS = np.array([1_000 * step * 10**power for power in range(6) for step in (1, 2, 5)] + [1_000_000_000], np.int64)
+EDGES = EDGES_NS.tolist()
 CURVE, REFUSALS = 100_000, 50  # points and refusals that are kept
 
 
@@ -23,7 +25,7 @@ class Histogram:
 
     def add(self, ns: int) -> None:
         """One duration."""
-        self.counts[int(np.searchsorted(EDGES_NS, ns))] += 1
+        self.counts[bisect_left(EDGES, ns)] += 1
         self.total_ns += ns
         self.count += 1
 
@@ -50,6 +52,16 @@ class Stats:
     latency: Histogram = field(default_factory=Histogram)  # from the first byte of a drain to the orders' departure
     last_refusals: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=REFUSALS))
     curve: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=CURVE))  # ts ns, equity; one a second
+
+    def drained(self, market: "np.ndarray[Any, Any]", reports: "np.ndarray[Any, Any]", now: int) -> None:
+        """A drain is over, which was received at `now`."""
+        self.cycles += 1
+        if len(reports):
+            self.reports += len(reports)
+            self.fills += int((reports["code"] == codes.FILL).sum())
+        if len(market):
+            self.events += len(market)
+            self.lag_ns = int(now - market["ts"][-1])
 
     def refuse(self, rows: "np.ndarray[Any, Any]", names: Sequence[str]) -> None:
         """Count refusals by reason, and keep the latest in words."""

@@ -57,6 +57,7 @@ class Result:
         self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
         self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
         self.config, self.identity, self.seconds = dict(config or {}), dict(identity or {}), seconds
+        self.tested: tuple[dict[str, float], str] = {}, ""  # figures and lead of the sweep that chose it
         self.verdict: Verdict | None = None  # of `backtest.honesty.verdict.judge`
         self.title = title  # a short name: of the parameters only what is not the default
         netted = refusals["reason"] == codes.NETTED

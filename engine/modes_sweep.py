@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine import registry
 from engine.config import Settings, Tracking, setting, unknown
 from engine.errors import ConfigError, TandemError
 from engine.modes_backtest import Backtest, Dump, fresh, run_backtest
-from engine.modes_upload import TRACKED, Upload, requests, run_upload, upload
+from engine.modes_upload import TRACKED, Upload, counted, requests, run_upload, upload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,6 +46,11 @@ class Rules(Settings):
     best: int = setting(5, "lanes that are run again in full, with reports", ge=0, le=50)
     show: int = setting(10, "lanes that are printed", ge=1)
     threads: int = setting(0, "of this machine (0: one for each core)", ge=0)
+    split: Literal["walk_forward", "anchored", "holdout", "purged", "combinatorial", "none"] = setting(
+        "walk_forward", "how the time is cut to choose lanes on one part and measure them on another"
+    )
+    folds: int = setting(5, "parts of the tested time (combinatorial: of all time)", ge=1)
+    purge_days: float = setting(0.0, "what lies so close to a test is not chosen on", ge=0)
     resume: bool = setting(True, "go on with what an interrupted sweep of the same lanes has left on disk")
 
 
@@ -107,7 +113,9 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
             raise
         about = sweeps.manifest(work, table, time.perf_counter() - begin)
         print(said(about, table, rules), flush=True)
-        where = _write(settings, work, table, about, dump)
+        known, book = judged(settings, work, table, about, helper or None)
+        print(f"\n{fill(about['verdict']['text'], 100)}", flush=True)
+        where = _write(settings, work, table, about, dump, known, book)
         print(f"\nLanes    {where / 'lanes.parquet'}\nReport   {where / 'sweep.html'}\n"
               f"Again    tandem mode=best sweep={where} rank=1", flush=True)  # fmt: skip
         _forget(root)
@@ -173,7 +181,36 @@ def said(about: Mapping[str, Any], table: "pl.DataFrame", rules: Rules) -> str:
     return f"{lanes_text(about, table, rules.show)}\n\n{'; '.join(counts)}."
 
 
-def _write(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, Any], dump: Dump) -> Path:
+def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, Any], helper: Any) -> Any:
+    """The row by which the ledger counts this sweep, and what it was told; the verdict is written into `about`.
+
+    Of several structures, the one of the best lane is put to the test: the choice among them has seen all data.
+    """
+    from backtest.honesty.study import study
+    from backtest.honesty.verdict import heard
+    from backtest.sweep import Objective
+    from engine.ledger import count
+
+    rules, number = settings.sweep, table["structure"][0]
+    mine, chosen = table.filter(table["structure"] == number), work.structures[number]
+    own = [k for k in mine.columns if (k == "cash" or "." in k) and k not in chosen.names]
+    lanes: dict[str, Any] = {key: mine[key].to_numpy() for key in own if not mine[key].has_nulls()}
+    goal = Objective.of(rules.objective[0])
+    found = study(chosen.prepared, lanes, split=rules.split, folds=rules.folds,
+                  objective=goal.name, sign=goal.sign, purge_days=rules.purge_days, seed=rules.seed,
+                  threads=rules.threads or None)  # fmt: skip
+    known = counted(work, about, table, found.effective * table.height / mine.height)
+    place = settings.tracking
+    book = heard(place.experiment, known, place.uri, helper) if helper else (count([known]), False)
+    said = found.judge(*book, rules.seed)
+    choices = [] if found.validation is None else [choice._asdict() for choice in found.validation.choices]
+    about["verdict"] = {"word": said.word, "lead": said.lead, "text": said.text, "figures": said.figures,
+                        "choices": choices}  # fmt: skip
+    return known, book
+
+
+def _write(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, Any], dump: Dump,
+           known: Mapping[str, Any], book: Any) -> Path:  # fmt: skip
     """Everything of a sweep in one new directory, which appears when it is complete."""
     from backtest.report import surface
     from engine.store.files import atomic_dir
@@ -184,11 +221,11 @@ def _write(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
         table.write_parquet(part / "lanes.parquet")
         (part / "sweep.json").write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
         (part / "config.yaml").write_text(dump(), encoding="utf-8")
-        best = [again(work, about, row, part / "best" / str(rank)) for rank, row in chosen_rows(table, settings)]
+        best = [again(work, about, row, part / "best" / str(rank), book) for rank, row in chosen_rows(table, settings)]
         if settings.report:
             surface.write(about, table, part)
         (part / "track.json").write_text(
-            json.dumps(requests(settings.tracking.experiment, settings.name, work, about, table, best)),
+            json.dumps(requests(settings.tracking.experiment, settings.name, work, about, table, best, known)),
             encoding="utf-8",
         )
     return where
@@ -201,8 +238,9 @@ def chosen_rows(table: "pl.DataFrame", settings: Sweep) -> list[tuple[int, dict[
     return [(n, row) for n, row in enumerate(few, 1) if row["status"] == 0 and not math.isnan(row[objective])]
 
 
-def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], where: Path) -> dict[str, Any]:
+def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], where: Path, book: Any) -> dict[str, Any]:
     """One lane as a full run with its report, below `where`; what the tracker is to hear of it."""
+    from backtest.honesty.verdict import judge
     from backtest.record import promotable
     from backtest.sweep import settings_of
     from engine import tracking_names as names
@@ -210,12 +248,21 @@ def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], where: Pa
     settings = Backtest.of({**settings_of(about, row), "track": False, "report": False})
     result = settings.prepared(settings.made()).run()
     check_same(result.metrics, row)
+    tested(result, about)
+    judge(result, "", book=book)
     result.save(where)
     result.report(where / "report.html")
     result.image(where / "report.png")
     with promotable(result, where) as (_, seals):
         told: dict[str, Any] = result.request({**seals, names.KIND: names.LANE})
     return {**told, "artifacts_dir": f"best/{where.name}"}
+
+
+def tested(result: Any, about: Mapping[str, Any]) -> None:
+    """What the sweep found out about its choices holds for a lane that is run again."""
+    from backtest.honesty.study import shared
+
+    result.tested = shared(about["verdict"]["figures"]), about["verdict"]["lead"]
 
 
 def check_same(metrics: Mapping[str, float], row: Mapping[str, Any]) -> None:
@@ -263,8 +310,12 @@ def run_best(settings: Best, dump: Dump) -> int:
     lane = Backtest.of({**settings_of(about, row), "track": settings.track, "report": settings.report,
                         "output": settings.output})  # fmt: skip
     lane = replace(lane, tracking=settings.tracking)
-    return run_backtest(lane, lambda: dumped(lane), lambda result: check_same(result.metrics, row),
-                        {names.SWEEP_RUN: tracked} if tracked else {})  # fmt: skip
+
+    def checked(result: Any) -> None:
+        check_same(result.metrics, row)
+        tested(result, about)
+
+    return run_backtest(lane, lambda: dumped(lane), checked, {names.SWEEP_RUN: tracked} if tracked else {})
 
 
 def dumped(settings: Backtest) -> str:

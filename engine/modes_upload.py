@@ -30,14 +30,11 @@ class Upload(Settings):
 
 
 def requests(experiment: str, title: str | None, work: Any, about: Mapping[str, Any], table: "pl.DataFrame",
-              best: list[dict[str, Any]]) -> dict[str, Any]:  # fmt: skip
+             best: list[dict[str, Any]], known: Mapping[str, Any]) -> dict[str, Any]:  # fmt: skip
     """What the tracker is to hear: the sweep, and the best lanes as its children. Paths are within the folder."""
     from backtest.report.surface import note
-    from engine import ledger
     from engine import tracking_names as names
-    from engine.config import config_hash
 
-    prepared = next(s.prepared for s in work.structures if s.prepared is not None)
     first = table.row(0, named=True)
     params = {"objective": ", ".join(about["objectives"]), "sampler": about["sampler"], "seed": about["seed"]}
     for key in about["axes"]:
@@ -45,16 +42,24 @@ def requests(experiment: str, title: str | None, work: Any, about: Mapping[str, 
     strategy = ", ".join(dict.fromkeys(type(s.prepared.strategies[0]).__name__ for s in work.structures if s.prepared))
     metrics = {f"best_{k}": first[k] for k in ("sharpe", "total_return", "max_drawdown", "trades")}
     metrics |= {names.LANES_SKIPPED: about["skipped"], "lanes_nan": about["nan"], "lanes_failed": about["failed"],
-                "seconds": about["seconds"], **ledger.figures(table["sharpe"].to_numpy())}  # fmt: skip
-    code = config_hash(
-        {"lanes": about["hash"], "code": about["identity"]["strategies"], "data": about["data"]["digest"]}
-    )
-    tags = ledger.tags(names.SWEEP, prepared.tape, code)
+                "seconds": about["seconds"], **known["metrics"], **about["verdict"]["figures"]}  # fmt: skip
     title = title or f"{strategy} sweep of {', '.join(a.removeprefix('strategy.') for a in about['axes'])}"
-    parent = {"name": title, "params": {"strategy": strategy, **params}, "metrics": metrics, "tags": tags,
+    parent = {"name": title, "params": {"strategy": strategy, **params}, "metrics": metrics, "tags": known["tags"],
               "curve": [[], []], "points": [], "start_equity": 0.0, "note": note(about, table),
               "dataset": [about["data"]["name"], about["data"]["digest"]]}  # fmt: skip
     return {"experiment": experiment, "parent": parent, "children": best}
+
+
+def counted(work: Any, about: Mapping[str, Any], table: "pl.DataFrame", effective: float) -> dict[str, Any]:
+    """The row by which the ledger counts a sweep."""
+    from engine import ledger
+    from engine import tracking_names as names
+    from engine.config import config_hash
+
+    prepared = next(s.prepared for s in work.structures if s.prepared is not None)
+    words = {"lanes": about["hash"], "code": about["identity"]["strategies"], "data": about["data"]["digest"]}
+    return {"tags": ledger.tags(names.SWEEP, prepared.tape, config_hash(words)),
+            "metrics": ledger.figures(table["sharpe"].to_numpy(), effective)}  # fmt: skip
 
 
 def upload(where: Path, tracking: Tracking, helper: Any) -> int:

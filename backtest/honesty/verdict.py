@@ -5,6 +5,7 @@ Law 2: the figures have the names by which promotion asks for them; what is not 
 """
 
 import math
+from collections.abc import Mapping
 from math import comb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,15 +59,15 @@ class Verdict(NamedTuple):
 
 
 def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix | None = None, oos: Matrix | None = None,
-            seed: int = 0, whole: bool = True) -> Verdict:  # fmt: skip
+            seed: int = 0, whole: bool = True, given: Mapping[str, float] = {}, lead: str = "") -> Verdict:  # fmt: skip
     """Judge a chosen lane by its periodic `returns` over all data.
 
     `ledger`: of the idea on these data, this lane and its sweep included (`engine.ledger.read(…, also=…)`). `lanes`:
     returns of all lanes of its sweep [periods, lanes], if kept; lanes that failed (NaN) are left out. `oos`: returns
-    that no choice has seen (`Validation.path.returns`), if there are some. `whole`: whether the tracker answered; else
-    the sentence says that lanes of other sessions are not counted.
+    that no choice has seen (`Validation.path.returns`), if there are some. `whole`: whether the tracker was heard; else
+    the sentence says that lanes of other sessions are not counted. `given`, `lead`: what the sweep has found already.
     """
-    found = _of_lane(np.asarray(returns, np.float64), per_year, ledger)
+    found = {**_of_lane(np.asarray(returns, np.float64), per_year, ledger), **given}
     tested = None if oos is None or len(oos) < 2 else np.asarray(oos, np.float64)
     ranges = intervals(np.asarray(returns, np.float64) if tested is None else tested, per_year, seed=seed,
                        count=DRAWN)  # fmt: skip
@@ -82,16 +83,17 @@ def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix |
         found[names.SPA], found[names.REALITY_CHECK] = test.spa, test.reality_check
     best = found.pop("luck", math.nan)
     known = {name: value for name, value in found.items() if math.isfinite(value)}
-    word = _word(known)
-    return Verdict(word, _lead(known, ranges), _sentence(word, known, best, moments(returns).sharpe * per_year**0.5,
-                                                         ledger, whole), known, ranges)  # fmt: skip
+    word, own = _word(known), moments(returns).sharpe * per_year**0.5
+    said = _sentence(word, known, best, own, ledger, whole)
+    return Verdict(word, lead or _lead(known, ranges), said, known, ranges)
 
 
 def _of_lane(returns: Floats, per_year: float, ledger: Ledger) -> dict[str, float]:
     """Figures of the lane itself, and what luck gives the best of the ledger (`luck`, annual)."""
-    own, var = moments(returns), ledger.var
-    if ledger.scored < 2:  # nobody knows the spread: that of Sharpe ratios of pure noise over so many periods
-        var = per_year / max(len(returns) - 1, 1)
+    own = moments(returns)
+    # Lanes that are alike differ less than independent ones, and it is these that are counted: at least the spread of
+    # Sharpe ratios of pure noise over so many periods.
+    var = max(ledger.var, per_year / max(len(returns) - 1, 1))
     count = max(ledger.effective, 1.0)
     return {
         names.PSR: psr(own), names.DSR: deflated(own, count, var / per_year),
@@ -127,10 +129,15 @@ def _lead(known: dict[str, float], ranges: dict[str, Interval]) -> str:
     )
 
 
+def share(value: float) -> str:
+    """A probability as people say it; never quite 0 or 100 %."""
+    return "over 99 %" if value > 0.99 else "under 1 %" if value < 0.01 else f"{value:.0%}".replace("%", " %")
+
+
 def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledger: Ledger, whole: bool) -> str:
     if names.DSR not in known:
         return f"There is too little to judge by: this {OPEN}."
-    sure = f"{known[names.DSR]:.0%} sure"
+    sure = f"{share(known[names.DSR])} sure"
     if ledger.lanes > 1:
         few = round(known[names.LEDGER_EFFECTIVE])
         alike = f" ({few:,} independent)" if few < ledger.lanes else ""
@@ -141,23 +148,25 @@ def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledge
         said = [f": one lane was tried, and that its Sharpe ratio of {own:.2f} is above zero is {sure}"]
     if names.PBO in known:
         said.append("; what is best in one half of the time is below the median in the other in "
-                    f"{known[names.PBO]:.0%} of the splits (PBO)")  # fmt: skip
+                    f"{share(known[names.PBO])} of the splits (PBO)")  # fmt: skip
     if names.SPA in known:
-        said.append(f"; without any edge, a best lane as good as this comes up in {known[names.SPA]:.1%} of histories "
-                    "(SPA)")  # fmt: skip
+        said.append(f"; without any edge, a best lane as good as this comes up in {share(known[names.SPA])} of "
+                    "histories (SPA, against cash)")  # fmt: skip
     if not whole:
-        said.append("; the tracker did not answer, so what other sessions tried is not counted")
+        said.append("; the tracker was not heard, so what other sessions tried is not counted")
     return f"This {'' if word == OPEN else 'is '}{word}{''.join(said)}."
 
 
-def judge(result: "Result", experiment: str, tracking_uri: str | None = None,
-          helper: "Helper | None" = None) -> Verdict:  # fmt: skip
+def judge(result: "Result", experiment: str, tracking_uri: str | None = None, helper: "Helper | None" = None,
+          book: tuple[Ledger, bool] | None = None) -> Verdict:  # fmt: skip
     """How likely a backtest is luck, after all lanes that its experiment ever saw on its data, itself included; the
-    result keeps it, for the report and the tracker."""
+    result keeps it, for the report and the tracker. `book`: what `heard` gave, if it was asked already."""
     sharpe = result.metrics[names.SHARPE]
     also = {"tags": result.tags, "metrics": {names.SHARPE: sharpe} if math.isfinite(sharpe) else {}}
-    known, whole = heard(experiment, also, tracking_uri, helper)
-    result.verdict = verdict(result.periods.returns, result.periods.per_year, ledger=known, whole=whole)
+    known, whole = book or heard(experiment, also, tracking_uri, helper)
+    given, lead = result.tested
+    result.verdict = verdict(result.periods.returns, result.periods.per_year, ledger=known, whole=whole, given=given,
+                             lead=lead)  # fmt: skip
     return result.verdict
 
 

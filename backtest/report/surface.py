@@ -172,11 +172,8 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
 
 
 def lead(about: Mapping[str, Any], table: "pl.DataFrame") -> str:
-    """What one should know first: how many were tried, and that the best of many is luck in part."""
-    lanes = about["lanes"]
-    sentences = [f"{lanes:,} lanes were tried on the same data, so the best of them is the best of {lanes:,} in part "
-                 "by luck: judge it out of sample.", *edges(about, table)]  # fmt: skip
-    return " ".join(sentences)
+    """What one should know first: the figure out of sample, how likely the rest is luck, where the edge dies."""
+    return " ".join([about["verdict"]["text"], *edges(about, table)])
 
 
 def rows_of(about: Mapping[str, Any], table: "pl.DataFrame", count: int) -> tuple[list[str], list[list[str]]]:

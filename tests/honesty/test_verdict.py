@@ -55,7 +55,7 @@ def test_figures_are_those_of_their_functions() -> None:
     figures = v.verdict(best(rest), YEAR, ledger=book, lanes=some, oos=oos, seed=3).figures
     own = moments(best(rest))
     assert figures[names.PSR] == probabilistic(own)
-    assert figures[names.DSR] == deflated(own, book.effective, book.var / YEAR)
+    assert figures[names.DSR] == deflated(own, book.effective, max(book.var / YEAR, 1 / 1499))
     assert figures[names.PBO] == overfitting(rest, 16).pbo
     assert figures[names.SPA] == superior(rest, seed=3).spa
     assert figures[names.LEDGER_LANES] == 117
@@ -73,7 +73,7 @@ def test_what_was_not_tested_is_not_skill() -> None:
     assert bad.word == v.LUCK
     nothing = v.verdict(np.zeros(9), YEAR, ledger=ledger.Ledger(1, 1.0))
     assert nothing.word == v.OPEN and "too little" in nothing.sentence and names.DSR not in nothing.figures
-    assert "tracker did not answer" in v.verdict(good[:, 0], YEAR, ledger=of(good), whole=False).sentence
+    assert "tracker was not heard" in v.verdict(good[:, 0], YEAR, ledger=of(good), whole=False).sentence
 
 
 @given(st.integers(0, 10**6), st.integers(0, 5))

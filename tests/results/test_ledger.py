@@ -121,4 +121,4 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
 
 def test_a_tracker_that_does_not_answer_is_told_of(crossing: Any) -> None:
     found = judge(crossing(), "crossings", "http://127.0.0.1:9")
-    assert "the tracker did not answer" in found.sentence and not found.many
+    assert "the tracker was not heard" in found.sentence and not found.many

@@ -1,0 +1,73 @@
+"""A sweep put to the test: its lanes over folds, their returns for PBO and SPA, and the verdict on its best lane."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from backtest.honesty import splits
+from backtest.honesty.sharpe import Floats, Matrix, effective_lanes
+from backtest.honesty.splits import DAY_NS, Fold, Span
+from backtest.honesty.validate import Table, Validation, extent, of_lanes, validate
+from backtest.honesty.verdict import Verdict, verdict
+from backtest.run import Prepared
+from engine import tracking_names as names
+from engine.ledger import Ledger
+
+NUMBERS = 40_000_000  # returns in memory; of more lanes than that holds a sample is taken
+Split = Literal["walk_forward", "anchored", "holdout", "purged", "combinatorial", "none"]
+# What a verdict on the sweep says of each of its lanes, too.
+SHARED = (names.OOS_SHARPE, names.OOS_RETURN, names.OOS_ANNUAL, names.OOS_DRAWDOWN, names.OOS_PERIODS, names.PBO,
+          names.SPA, names.REALITY_CHECK)  # fmt: skip
+
+
+class Study(NamedTuple):
+    """`returns` of the best lane; `lanes` [periods, lanes], the best first, perhaps a sample; `effective`: how many of
+    all lanes are independent."""
+
+    returns: Floats
+    per_year: float
+    lanes: Matrix
+    effective: float
+    validation: Validation | None
+
+    def judge(self, ledger: Ledger, whole: bool, seed: int = 0) -> Verdict:
+        """The verdict on the best lane."""
+        oos = None if self.validation is None else self.validation.path.returns
+        return verdict(self.returns, self.per_year, ledger=ledger, lanes=self.lanes, oos=oos, seed=seed, whole=whole)
+
+
+def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", folds: int = 5, objective: str = "sharpe",
+          sign: int = 1, purge_days: float = 0.0, seed: int = 0, threads: int | None = None) -> Study:  # fmt: skip
+    """Run the lanes of `table`, the best one first, over the whole tape and over the folds of a split.
+
+    `folds`: parts of the tested time, of a combinatorial split the parts of all time, two of which are tested;
+    `purge_days`: what lies so close to a test is not chosen on; other arguments as in `validate`.
+    """
+    evaluate, (start, end) = of_lanes(prepared, threads=threads), extent(prepared)
+    lanes = len(next(iter(table.values())))
+    room = max(2, int(NUMBERS // min(len(prepared.tape.events), (end - start) / DAY_NS + 2)))
+    rest = np.random.default_rng(seed).permutation(np.arange(1, lanes))[: room - 1]
+    rows = np.append(0, np.sort(rest))
+    found = evaluate({key: np.asarray(values)[rows] for key, values in table.items()}, Span(start, end, start), True)
+    matrix, gap = np.asarray(found.returns), round(purge_days * DAY_NS)
+    kept = matrix[:, np.isfinite(matrix).all(axis=0)]
+    few = effective_lanes(kept)
+    alike = (kept.shape[1] - few) / max(kept.shape[1] - 1, 1)  # average correlation
+    made: Mapping[Split, Callable[[], list[Fold]]] = {
+        "walk_forward": partial(splits.walk_forward, start, end, folds=folds, embargo=gap),
+        "anchored": partial(splits.walk_forward, start, end, folds=folds, embargo=gap, anchored=True),
+        "holdout": partial(splits.holdout, start, end, embargo=gap),
+        "purged": partial(splits.purged, start, end, folds=folds, purge=gap, embargo=gap),
+        "combinatorial": partial(splits.combinatorial, start, end, groups=folds, purge=gap, embargo=gap),
+        "none": list,
+    }
+    over = made[split]()
+    tested = validate(evaluate, table, over, objective=objective, sign=sign) if over else None
+    return Study(np.asarray(matrix[:, 0], np.float64), found.per_year, matrix, lanes - alike * (lanes - 1), tested)
+
+
+def shared(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Of the figures of a sweep's verdict those that hold for its lanes."""
+    return {name: float(figures[name]) for name in SHARED if name in figures}

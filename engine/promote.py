@@ -63,6 +63,7 @@ class Case:
     again: Again
     gates: Gates
     ceiling: Risk
+    sweep: Run | None = None
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,19 @@ def causality(case: Case) -> Outcome:
     return Outcome(not a.causality and a.sent > 0, value, "kept, with orders", cure)
 
 
-def at_least(name: str, threshold: Callable[[Gates], float], cure: str) -> Callable[[Case], Outcome]:
-    """A gate for a figure of the run that was tracked."""
+def at_least(
+    name: str, threshold: Callable[[Gates], float], cure: str, whole: bool = False
+) -> Callable[[Case], Outcome]:
+    """A gate for a figure that was tracked: the run's; where it has none and the figure is of a `whole` sweep, its
+    sweep's."""
 
     def gate(case: Case) -> Outcome:
-        value, least = case.run.metrics.get(name, math.nan), threshold(case.gates)
+        value, least, of = case.run.metrics.get(name, math.nan), threshold(case.gates), ""
+        if math.isnan(value) and whole and case.sweep:
+            value, of = case.sweep.metrics.get(name, math.nan), f", of its sweep {case.sweep.run_id[:8]}"
         if math.isnan(value):
             return Outcome(False, "missing", f"at least {least:g}", f"the run has no figure {name}: {cure}")
-        return Outcome(value >= least, f"{value:.4g}", f"at least {least:g}", cure)
+        return Outcome(value >= least, f"{value:.4g}{of}", f"at least {least:g}", cure)
 
     return gate
 
@@ -138,7 +144,7 @@ GATES: Mapping[str, Callable[[Case], Outcome]] = {
     "re-run": same_outcome,
     "causality": causality,
     "out of sample": at_least(names.OOS_SHARPE, lambda g: g.oos_sharpe,
-                              "test it on data that its choice has not seen; validation with a sweep does."),
+                              "test it on data that its choice has not seen; validation of a sweep does.", True),
     "deflated Sharpe": at_least(names.DSR, lambda g: g.deflated_sharpe,
                                 "look at fewer lanes or at more data; luck explains too much of it."),
     "drawdown": drawdown,
@@ -223,12 +229,13 @@ def promote(models: Models, beginning: str, repeat: Callable[[Recorded], Again],
         folder.mkdir()
         digest = pack(folder, recorded, {**programs, "backtest": again.program}, find, words)
         version = models.register(model or str(recorded.words["name"]), run, folder, digest)
-    case = Case(run, recorded, again, gates, ceiling)
+    sweep = models.sweep_of(run)
+    case = Case(run, recorded, again, gates, ceiling, sweep)
     found = Promoted(version, {name: gate(case) for name, gate in GATES.items()}, alias)
     models.judge(version, "passed" if found.moved else "failed", f"{run.link}\n\n{found.markdown()}",
                  alias if found.moved else None)  # fmt: skip
     done = f"as {version.link}: gates {'passed' if found.moved else 'failed'}."
     models.tag(run, {names.MODEL: str(version)}, f"Promoted {done}")
-    if sweep := models.sweep_of(run):
+    if sweep:
         models.tag(sweep, {}, f"Its lane {run.link} was promoted {done}")
     return found

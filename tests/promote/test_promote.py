@@ -149,6 +149,21 @@ def test_a_shut_gate_leaves_the_alias(desk: Desk, promoted: Promoted, figures: d
     assert desk.models.resolve(f"breakout/{found.version.version}").gates == "failed"
 
 
+def test_the_figure_out_of_sample_may_be_the_sweep_s(desk: Desk) -> None:
+    """How the choice fares is a figure of the sweep; how likely a lane is luck is its own."""
+    result = backtest(Momentum(fast=3, slow=9), str(desk.data), **LIMITS)
+    told = {"tracking_uri": desk.uri, "experiment": "tests"}
+    sweep = result.track(**told, tags={names.KIND: names.SWEEP}).run_id
+    for key, value in GOOD.items():
+        desk.models._do("log_metric", sweep, key, value)
+    for tag in (names.SWEEP_RUN, "mlflow.parentRunId"):
+        found = desk.promote(result.track(**told, tags={tag: sweep}).run_id)
+        assert found.outcomes["out of sample"].passed
+        assert found.outcomes["out of sample"].value == f"0.8, of its sweep {sweep[:8]}"
+        assert found.outcomes["deflated Sharpe"].value == "missing" and not found.moved
+        assert f"promoted as {found.version.link}" in desk.models.run(sweep).tags["mlflow.note.content"]
+
+
 def test_data_that_changed(desk: Desk, tmp_path: Path) -> None:
     path = tmp_path / "bars.parquet"
     shutil.copyfile(desk.data, path)

@@ -12,7 +12,7 @@ from backtest.tally import Tally, event_number, fold_fills, fold_point, rise
 from backtest.venue import EVENT_BYTES, mark
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
-from engine.kernel.positions import apply_mark, move_mark, resum
+from engine.kernel.positions import apply_mark, resum
 from engine.kernel.primitives import address_of, cold, hot, invoke
 from engine.kernel.records import Kernel, Market, Slot, address_at, kernel_at, markets, route_at, slot_at
 from engine.kernel.risk import new_day, set_floor
@@ -107,26 +107,34 @@ def invested(k: Kernel, ctx: Ctx, v: Venue, m: Market, vm: VenueMarket, t: Tally
     """Bars on which something is held, nothing open. Returns as `flat`, or at a bar that breaks a limit on losses."""
     begin, day, here = at, k.next_day, address_of(ctx)
     peak, low, falling, before = t.peak, t.low, t.falling, t.last_ts
-    equities, grosses = 0.0, 0.0
-    while at < end:
+    worth, weight, cash, highest, floor = m.worth, m.weight, k.cash, k.peak, k.floor
+    theirs, carry, value, used, price = vm.worth, vm.carry, v.value, v.used, vm.last
+    equities, prices = 0.0, 0.0
+    while at < end and price >= 0.0:
         ev = event_at(tape + at)
-        ts, price = ev.recv, ev.close
-        if ts >= day:
+        ts, close = ev.recv, ev.close
+        if ts >= day or not close >= 0.0:
             break
+        value += theirs * (close - price)  # the venue's sums move from price to price, the kernel's are taken over
+        used += carry * (close - price)
+        price = close
+        mine = worth * price
         k.ts = ts
         ctx.now = ts
         m.ts = ts
-        mark(v, vm, price)
-        move_mark(k, m, price)
+        m.mark = price
+        k.value = mine
         invoke(handler, state, tape + at, here)
-        equity = k.cash + k.value
-        if k.signals | ctx.fault or equity < k.floor:
+        equity = cash + mine
+        if k.signals | ctx.fault or equity < floor:
             break
-        if equity > k.peak:
+        if equity > highest:
+            highest = equity
             k.peak = equity
             set_floor(k)
+            floor = k.floor
         equities += equity
-        grosses += k.gross
+        prices += price
         if equity >= peak:
             if falling:
                 t.low = low
@@ -142,13 +150,18 @@ def invested(k: Kernel, ctx: Ctx, v: Venue, m: Market, vm: VenueMarket, t: Tally
             low = equity
         before = ts
         at += EVENT_BYTES
+    vm.last = price
+    v.value = value
+    v.used = used
+    k.gross = weight * abs(price)
+    k.used = m.carry * abs(price)
     count = (at - begin) // EVENT_BYTES
     t.low = low
     t.falling = falling
     if count > 0:
         passed(k, v, vm, t, before, at, count)
         t.equity += equities
-        t.gross += grosses
+        t.gross += weight * prices
         t.exposed += count
     return at
 

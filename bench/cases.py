@@ -21,7 +21,14 @@ MOST, SKEW, HALF = 20.0, 0.25, 0.5  # largest inventory, ticks of skew for one u
 MAKER, TAKER = -0.00001, 0.0002  # fees, shares of the value
 SECOND_NS = 1_000_000_000
 DEPTH_ROWS, DEPTH_TICK, DEPTH_LOT, DEPTH_QTY = 10_000_000, 0.1, 0.001, 0.01  # a recorded book and its trades, looped
+SWEEP_BARS, SWEEP_SLOWEST = 100_000, 256  # of a sweep; longest average of its grids
 INVESTED = 0.95  # of the equity, valued at the close that decides; the rest is room for gaps, so no buy is cut
+
+
+def grid(lanes: int) -> list[tuple[int, int]]:
+    """(fast, slow) of each lane of a sweep of 1,000 or 10,000."""
+    fasts, slows = (range(5, 30), range(30, 230, 5)) if lanes == 1_000 else (range(2, 52), range(52, 252))
+    return [(fast, slow) for fast in fasts for slow in slows]
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,26 @@ HFT = "state of the account, queue positions, order and report latency"
 FULL = "orders, fills, equity curve, risk checks, account"
 VBT = "final value and trade count (curve and records on demand)"
 RAPTOR = "fills, equity curve, 48 metrics"
+
+SWEPT = "final value, Sharpe, Sortino, drawdown, round trips, fees, exposure of each lane"
+
+
+def sweep_case(name: str, lanes: int, bounds: dict[str, tuple[float, float]]) -> Case:
+    """A sweep of the average crossing; the sums of its outcome tell whether an engine ran the same lanes."""
+    return Case(
+        name,
+        f"{lanes:,} lanes x {SWEEP_BARS:,} one-minute bars, SMA crosses, long-flat, 1 unit, next open, 5 bps",
+        lanes * SWEEP_BARS,
+        ours=FULL.replace("equity curve", SWEPT),
+        limit="final value, trades, return moments, drawdown of each lane",
+        peers=(
+            Peer("raptorbt", "raptorbt", RAPTOR),
+            Peer("vectorbt-rust", "vectorbt", VBT, engine="auto"),
+            Peer("vectorbt-metrics", "vectorbt", VBT + ", Sharpe, drawdown", engine="metrics", n=1_000),
+        ),
+        bounds=bounds,
+    )
+
 
 MAKERS = (
     Peer("hftbacktest-roi", "hftbacktest", HFT, engine="roi"),
@@ -112,6 +139,8 @@ CASES = {
             ),
             bounds={"orders": (6_704, 6_704), "final_equity": (961_388.8, 961_389.1)},
         ),
+        sweep_case("bars-sweep", 1_000, {"trades": (832_000, 833_000), "final_equity": (999_920_000, 999_920_100)}),
+        sweep_case("bars-sweep-10k", 10_000, {"trades": (6_530_000, 6_550_000), "final_equity": (9_999_365_000, 9_999_365_500)}),
         Case(
             "ticks-mm",
             f"{TICKS:,} quotes and trades, quotes on both sides with inventory skew, renewed each second, queues, 1 ms",

@@ -52,8 +52,8 @@ def run() -> dict[str, Any]:
         env = {**os.environ, "TANDEM_CACHE": str(folder / "cache"), "MLFLOW_DISABLE_TELEMETRY": "true"}
         env.pop("PYTHONPATH", None)
 
-        def timed(*words: str) -> float:
-            command = [str(Path(sys.executable).parent / "tandem"), "mode=backtest", *words]
+        def timed(*words: str, mode: str = "mode=backtest") -> float:
+            command = [str(Path(sys.executable).parent / "tandem"), mode, *words]
             begin = time.perf_counter()
             done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
             if done.returncode or "Sharpe" not in done.stdout:
@@ -68,8 +68,10 @@ def run() -> dict[str, Any]:
         edits = [edited(number) for number in range(RUNS)]
         warm = [timed("strategy=edited.py:Edited", "track=false", "report=false") for _ in range(RUNS)]
         tracked = [timed() for _ in range(4)][1:]
+        axes = "strategy.fast=range(2,52)", "strategy.slow=range(52,252)"  # 10,000 lanes
+        swept = [timed(*axes, "track=false", "report=false", mode="-m") for _ in range(4)][1:]
         seconds = {"edited": statistics.median(edits), "warm": statistics.median(warm), "first": first,
-                   "tracked": statistics.median(tracked)}  # fmt: skip
+                   "tracked": statistics.median(tracked), "sweep": statistics.median(swept)}  # fmt: skip
         return {
             "case": "commands", "seconds": {key: round(value, 3) for key, value in seconds.items()},
             "best": {"edited": round(min(edits), 3), "warm": round(min(warm), 3), "tracked": round(min(tracked), 3)},

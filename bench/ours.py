@@ -44,6 +44,40 @@ class Crossing(Strategy):
             self.known = True
 
 
+class Swept(Strategy):
+    """The same rule with windows for the longest average of a sweep."""
+
+    fast: int = param(cases.FAST, ge=1)
+    slow: int = param(cases.SLOW, ge=2)
+    qty: float = param(cases.QTY, gt=0)
+
+    fast_mean: Mean[cases.SWEEP_SLOWEST]
+    slow_mean: Mean[cases.SWEEP_SLOWEST]
+    known: bool
+    above: bool
+
+    on_bar = Crossing.on_bar
+
+
+def sweep(lanes: int) -> measure.Run:
+    """Every lane's figures, on all cores; the tape is made outside the timed part."""
+    import polars as pl
+
+    from backtest import prepare
+    from backtest.lanes import evaluate
+
+    frame = pl.read_parquet(data.SINGLE).head(cases.SWEEP_BARS)
+    prepared = prepare(Swept(), frame, cash=cases.CASH, taker_bps=cases.FEE * 1e4)
+    fast, slow = (list(column) for column in zip(*cases.grid(lanes), strict=True))
+
+    def run() -> dict[str, Any]:
+        found = evaluate(prepared, {"strategy.fast": fast, "strategy.slow": slow}).figures
+        return {"final_equity": found["end_equity"].sum(), "trades": found["trades"].sum(),
+                "sharpe": found["sharpe"].mean(), "drawdown": found["max_drawdown"].mean()}  # fmt: skip
+
+    return run
+
+
 class Maker(Strategy):
     """Quotes on both sides of the middle, leaning against the inventory, renewed once in `every_ns`."""
 
@@ -172,7 +206,7 @@ def ranked() -> measure.Run:
     return run_case(chosen, data.PANEL, lot=1e-6)
 
 
-OURS = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
+OURS = {"bars-sweep": lambda: sweep(1_000), "bars-sweep-10k": lambda: sweep(10_000), "bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
         "ticks-mm": lambda: ticks(cases.SECOND_NS), "ticks-mm-every": lambda: ticks(0), "depth": depth}  # fmt: skip
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from bench import cases, data, measure
 LONG, FULL_WEIGHT = 1, 1.0
 
 
-def signals(closes: Any) -> tuple[Any, Any]:
+def signals(closes: Any, quick: int = cases.FAST, steady: int = cases.SLOW) -> tuple[Any, Any]:
     """Enter on the bar that crosses above, leave on the bar that crosses below."""
-    fast, slow = raptorbt.sma(closes, cases.FAST), raptorbt.sma(closes, cases.SLOW)
+    fast, slow = raptorbt.sma(closes, quick), raptorbt.sma(closes, steady)
     with np.errstate(invalid="ignore"):
         above = fast > slow
     known = ~np.isnan(slow[:-1])
@@ -65,7 +65,36 @@ def portfolio(n: int) -> tuple[measure.Run, int]:
     return run, closes.size
 
 
-CASES = {"bars-single": single, "bars-portfolio": portfolio}
+def sweep(lanes: int) -> Any:
+    """Lanes in its own batches, 250 at a time: results keep their curves alive."""
+
+    def prepared(n: int) -> tuple[measure.Run, int]:
+        columns = data.load(data.SINGLE, cases.SWEEP_BARS)
+        bars = [columns["time"].astype("i8"), *(columns[name] for name in data.FIELDS)]
+        closes, grid = columns["close"], cases.grid(lanes)
+        fractions, lot = 1.5 * closes / cases.CASH, raptorbt.InstrumentConfig(lot_size=cases.QTY)
+
+        def run() -> dict[str, Any]:
+            equity, trades = 0.0, 0
+            for begin in range(0, lanes, 250):
+                items = [
+                    raptorbt.BatchSingleItem(
+                        f"{f}_{s}", *signals(closes, f, s), position_sizes=fractions, instrument_config=lot
+                    )
+                    for f, s in grid[begin : begin + 250]
+                ]
+                for _, done in raptorbt.batch_single_backtest(*bars, items, settings()):
+                    equity += cases.CASH * (1.0 + done.metrics.total_return_pct / 100.0)
+                    trades += done.metrics.total_trades
+            return {"final_equity": equity, "trades": trades}
+
+        return run, lanes * closes.size
+
+    return prepared
+
+
+CASES = {"bars-single": single, "bars-portfolio": portfolio, "bars-sweep": sweep(1_000),
+         "bars-sweep-10k": sweep(10_000)}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

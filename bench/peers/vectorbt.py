@@ -75,9 +75,38 @@ def ranked(n: int) -> tuple[measure.Run, int]:
     return run, closes.size
 
 
-CASES = {"bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked}
+def sweep(lanes: int) -> Any:
+    """Lanes as columns, 250 at a time; with the engine `metrics` Sharpe and drawdown too. `n`: lanes at most."""
+
+    def prepared(n: int) -> tuple[measure.Run, int]:
+        columns = data.load(data.SINGLE, cases.SWEEP_BARS)
+        index = pd.DatetimeIndex(columns["time"])
+        opens, closes = (pd.Series(columns[name], index, name=name) for name in ("open", "close"))
+        grid = cases.grid(lanes)[: n or lanes]
+
+        def run() -> dict[str, Any]:
+            equity, trades = 0.0, 0
+            for begin in range(0, len(grid), 250):
+                quick, steady = (list(column) for column in zip(*grid[begin : begin + 250], strict=True))
+                fast, slow = vbt.MA.run(closes, quick), vbt.MA.run(closes, steady)
+                enter = fast.ma_crossed_above(slow).vbt.signals.fshift(1)
+                leave = fast.ma_crossed_below(slow).vbt.signals.fshift(1)
+                market = {**MARKET, "size": cases.QTY, "freq": "1min"}
+                book = vbt.Portfolio.from_signals(closes, enter, leave, price=opens, **market)
+                equity, trades = equity + float(book.final_value().sum()), trades + int(book.trades.count().sum())
+                if said.engine == "metrics":
+                    book.sharpe_ratio()
+                    book.max_drawdown()
+            return {"final_equity": equity, "trades": trades}
+
+        return run, len(grid) * len(closes)
+
+    return prepared
+
+
+CASES = {"bars-sweep": sweep(1_000), "bars-sweep-10k": sweep(10_000), "bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked}
 
 if __name__ == "__main__":
     said = measure.arguments()
-    vbt.settings["engine"] = said.engine or "numba"  # auto: Rust wherever it has the function
+    vbt.settings["engine"] = said.engine.replace("metrics", "auto") or "numba"  # auto: Rust wherever it has the function
     measure.take(*CASES[said.case](said.n), vbt.__version__, said.warm)

@@ -4,13 +4,13 @@ It is no backtester: no orders, no risk, no events, no other strategy. It keeps 
 curve, fills, drawdown), so that the ratio to it says what generality costs.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba as nb
 import numpy as np
 
 from bench import cases, data, measure
+from bench.limits_sweep import sweep
 
 
 @nb.njit(nogil=True)
@@ -53,61 +53,6 @@ def crossing(opens, closes, fast, slow, fee, cash, qty, equity, fill_bar, fill_p
             elif held > 0.0:
                 wish = -1
     return before, trades, drawdown, first, second
-
-
-@nb.njit(nogil=True)
-def crossings(opens, closes, fasts, slows, fee, cash, qty, low, high, out):
-    """The same for lanes low to high, without curves and fills; final equity and trades of each into `out`."""
-    for lane in range(low, high):
-        fast, slow = fasts[lane], slows[lane]
-        quick = total = 0.0
-        for i in range(slow):
-            total += closes[i]
-            quick += closes[i] if i >= slow - fast else 0.0
-        scale = slow / fast
-        above = quick * scale > total
-        held = first = second = drawdown = 0.0
-        wish = trades = 0
-        before = peak = money = cash
-        for i in range(slow, closes.size):
-            if wish != 0:
-                money -= wish * qty * opens[i] + qty * opens[i] * fee
-                held += wish * qty
-                trades += wish > 0
-                wish = 0
-            worth = money + held * closes[i]
-            change = worth / before - 1.0
-            first += change
-            second += change * change
-            before = worth
-            peak = max(peak, worth)
-            drawdown = max(drawdown, 1.0 - worth / peak)
-            quick += closes[i] - closes[i - fast]
-            total += closes[i] - closes[i - slow]
-            now = quick * scale > total
-            if now != above:
-                above = now
-                wish = 1 if now else (-1 if held > 0.0 else 0)
-        out[lane, 0], out[lane, 1], out[lane, 2], out[lane, 3], out[lane, 4] = before, trades, drawdown, first, second
-
-
-def sweep(lanes: int) -> Any:
-    """bars-sweep: a range of the lanes for each of two threads."""
-
-    def prepared(n: int) -> tuple[measure.Run, int]:
-        columns = data.load(data.SINGLE, cases.SWEEP_BARS)
-        fasts, slows = (np.array(column) for column in zip(*cases.grid(lanes), strict=True))
-        rules = columns["open"], columns["close"], fasts, slows, cases.FEE, cases.CASH, cases.QTY
-
-        def run() -> dict[str, Any]:
-            out = np.empty((lanes, 5))
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda half: crossings(*rules, half * lanes // 2, (half + 1) * lanes // 2, out), (0, 1)))
-            return {"final_equity": out[:, 0].sum(), "trades": out[:, 1].sum()}
-
-        return run, lanes * cases.SWEEP_BARS
-
-    return prepared
 
 
 @nb.njit(nogil=True)
@@ -392,8 +337,9 @@ def booked(n: int) -> tuple[measure.Run, int]:
     return run, columns["ts"].size
 
 
-LIMITS = {"depth": booked, "bars-sweep": sweep(1_000), "bars-sweep-10k": sweep(10_000), "bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
-          "ticks-mm": making(cases.SECOND_NS), "ticks-mm-every": making(0)}  # fmt: skip
+LIMITS = {"depth": booked, "bars-sweep": sweep(1_000), "bars-sweep-10k": sweep(10_000), "bars-single": single,
+          "bars-portfolio": portfolio, "bars-momentum": ranked, "ticks-mm": making(cases.SECOND_NS),
+          "ticks-mm-every": making(0)}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

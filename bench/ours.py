@@ -206,8 +206,9 @@ def ranked() -> measure.Run:
     return run_case(chosen, data.PANEL, lot=1e-6)
 
 
-OURS = {"bars-sweep": lambda: sweep(1_000), "bars-sweep-10k": lambda: sweep(10_000), "bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked,
-        "ticks-mm": lambda: ticks(cases.SECOND_NS), "ticks-mm-every": lambda: ticks(0), "depth": depth}  # fmt: skip
+OURS = {"bars-sweep": lambda: sweep(1_000), "bars-sweep-10k": lambda: sweep(10_000), "bars-single": single,
+        "bars-portfolio": portfolio, "bars-momentum": ranked, "ticks-mm": lambda: ticks(cases.SECOND_NS),
+        "ticks-mm-every": lambda: ticks(0), "depth": depth}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

@@ -104,9 +104,12 @@ def sweep(lanes: int) -> Any:
     return prepared
 
 
-CASES = {"bars-sweep": sweep(1_000), "bars-sweep-10k": sweep(10_000), "bars-single": single, "bars-portfolio": portfolio, "bars-momentum": ranked}
+CASES = {"bars-sweep": sweep(1_000), "bars-sweep-10k": sweep(10_000), "bars-single": single,
+         "bars-portfolio": portfolio, "bars-momentum": ranked}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()
-    vbt.settings["engine"] = said.engine.replace("metrics", "auto") or "numba"  # auto: Rust wherever it has the function
+    vbt.settings["engine"] = (
+        said.engine.replace("metrics", "auto") or "numba"
+    )  # auto: Rust wherever it has the function
     measure.take(*CASES[said.case](said.n), vbt.__version__, said.warm)

@@ -158,10 +158,14 @@ def judge(lp: Loop, k: Kernel, faults: int, begin: int) -> None:
 
 
 @hot
-def reaching(lp: Loop, v: Venue, at: int) -> Event:
-    """The event of the tape as it reaches the kernel."""
-    if v.feed_ns == 0:
-        return event_at(lp.tape + at)
+def reaching(lp: Loop, v: Venue, tape: int, at: int, late: bool) -> Event:
+    """The event of the tape as it reaches the kernel, `late` if the feed has a latency."""
+    return delayed(lp, v, at) if late else event_at(tape + at)
+
+
+@cold
+def delayed(lp: Loop, v: Venue, at: int) -> Event:
+    """A copy of the event, received later."""
     copy_line(lp.scratch, lp.tape + at)
     ev = event_at(lp.scratch)
     ev.recv = feed_arrival(v, ev.recv)
@@ -172,20 +176,19 @@ def run_ticks(address: int) -> None:
     """Drive the tape from `index` on, until its end, a full buffer, a fault or a halt. `lp.status` says which."""
     lp = loop_at(address)
     k, ctx, v = kernel_at(lp.kernel), ctx_at(lp.ctx), venue_at(lp.venue)
-    lp.status = 0
-    if k.halt != codes.RUNNING:
-        lp.status = codes.HALTED
+    lp.status = codes.HALTED if k.halt != codes.RUNNING else 0
+    if lp.status:
         return
     faults, n = k.faulted, k.instruments
     if not lp.started and lp.length > 0:
         lp.started = 1
         start(k, ctx, event_at(lp.tape))
     tape, at, end = lp.tape, lp.index * EVENT_BYTES, lp.stop * EVENT_BYTES
-    seen, venue_end, reports = lp.venue_index, lp.length * EVENT_BYTES, lp.reports_n
-    full, next_due = not room(lp, k, v), due(lp, v, LATEST)
-    open_recv = LATEST if lp.final or at >= end else reaching(lp, v, end - EVENT_BYTES).recv
+    seen, venue_end, reports, next_sample = lp.venue_index, lp.length * EVENT_BYTES, lp.reports_n, lp.next_sample
+    full, next_due, late = not room(lp, k, v), due(lp, v, LATEST), v.feed_ns != 0
+    open_recv = LATEST if lp.final or at >= end else reaching(lp, v, tape, end - EVENT_BYTES, late).recv
     while at < end:
-        ev = reaching(lp, v, at)
+        ev = reaching(lp, v, tape, at, late)
         recv = ev.recv
         if recv == open_recv:
             break  # more events of this moment may follow in the next chunk
@@ -207,19 +210,18 @@ def run_ticks(address: int) -> None:
         if seen >= venue_end and not lp.final:
             break  # what the venue will have seen by now is still to come
         start_at = at
-        lp.plain = plain_at(k, ctx, recv)
+        plain = plain_at(k, ctx, recv)
         while True:
-            prefetch(tape + at + AHEAD)
-            if recv == lp.plain and codes.QUOTE <= ev.kind <= codes.DEPTH and ev.instrument < n:
+            if recv == plain and codes.QUOTE <= ev.kind <= codes.DEPTH and ev.instrument < n:
                 if step_tick(k, ctx, ev):
-                    lp.plain = plain_at(k, ctx, recv)
+                    plain = plain_at(k, ctx, recv)
             else:
                 step(k, ctx, ev)
-                lp.plain = plain_at(k, ctx, recv)
+                plain = plain_at(k, ctx, recv)
             at += EVENT_BYTES
             if at >= end:
                 break
-            following = reaching(lp, v, at)
+            following = reaching(lp, v, tape, at, late)
             if following.recv != recv:
                 break
             ev = following
@@ -228,7 +230,9 @@ def run_ticks(address: int) -> None:
             send_out(lp, k)
             full, next_due = not room(lp, k, v), due(lp, v, LATEST)
             judge(lp, k, faults, start_at)
-        full = sample(lp, k) or full
+        if recv >= next_sample:
+            full = sample(lp, k) or full
+            next_sample = lp.next_sample
         if lp.status:
             break
     lp.venue_index = seen

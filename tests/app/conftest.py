@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from backtest.lane_pass import PROGRAM
 from engine.app import main
+from engine.kernel import build
 from tests.app.words import BREAKOUT, QUICK, Said
 
 
@@ -17,6 +19,7 @@ from tests.app.words import BREAKOUT, QUICK, Said
 def compiled() -> None:
     """The images and the sample are there, whatever test comes first."""
     assert main(["mode=backtest", *QUICK]) == 0
+    build.program(*PROGRAM)
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ class Result:
                  identity: Mapping[str, Any] | None = None, seconds: float = math.nan,
                  title: str = "", refused: int | None = None,
                  record: "Callable[[Result, Path], str] | None" = None) -> None:  # fmt: skip
+        self.kind = names.BACKTEST  # names.LANE: the ledger has it already, with the sweep that it comes from
         self.record = record  # writes what a promotion needs to run this again
         self.raw: dict[str, Any] = {"orders": orders, "reports": reports, "refusals": refusals, "curve": curve}
         self.tape, self.strategies, self.start_equity = tape, list(strategies), float(start_equity)
@@ -296,7 +297,7 @@ class Result:
         from engine import ledger
 
         content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
-        return ledger.tags(names.BACKTEST, self.tape, content)
+        return ledger.tags(self.kind, self.tape, content)
 
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
               artifacts_dir: str | os.PathLike[str] | None = None,

@@ -294,12 +294,12 @@ def run_best(settings: Best, dump: Dump) -> int:
 
     if not settings.sweep:
         raise ConfigError("mode=best needs a sweep: tandem mode=best sweep=outputs/<folder>, or the id of its run.")
-    folder, tracked = Path(settings.sweep), ""
+    folder, tracked, experiment = Path(settings.sweep), "", ""
     if not folder.is_dir() and os.sep not in settings.sweep:
-        tracked = Models(settings.tracking.uri).run(settings.sweep).run_id
+        tracked, experiment = (models := Models(settings.tracking.uri)).where(models.run(settings.sweep))
         folder = artifacts(tracked, ("sweep.json", "lanes.parquet"), settings.tracking.uri)
     elif (folder / TRACKED).is_file():
-        tracked = (folder / TRACKED).read_text(encoding="utf-8").strip()
+        tracked, experiment = (folder / TRACKED).read_text(encoding="utf-8").rstrip("\n").split(" ", 1)
     about, table = load(folder)
     if settings.rank > table.height:
         raise ConfigError(f"rank={settings.rank}: the sweep has {table.height:,} lanes.")
@@ -314,6 +314,8 @@ def run_best(settings: Best, dump: Dump) -> int:
     def checked(result: Any) -> None:
         check_same(result.metrics, row)
         tested(result, about)
+        if experiment == settings.tracking.experiment:  # else its ledger does not know the sweep
+            result.kind = names.LANE
 
     return run_backtest(lane, lambda: dumped(lane), checked, {names.SWEEP_RUN: tracked} if tracked else {})
 

@@ -18,7 +18,7 @@ from engine.errors import ConfigError, TrackingError
 if TYPE_CHECKING:
     import polars as pl
 
-TRACKED = "tracked"  # in the folder: the id of the run that the tracker made of it
+TRACKED = "tracked"  # in the folder: id and experiment of the run that the tracker made of it
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def upload(where: Path, tracking: Tracking, helper: Any) -> int:
         print(f"\nNot tracked: {error}\nThe results are complete in {where}. Send them once the tracker answers: "
               f"tandem mode=upload run={where}", file=sys.stderr)  # fmt: skip
         return 3
-    (where / TRACKED).write_text(f"{run.run_id}\n", encoding="utf-8")
+    (where / TRACKED).write_text(f"{run.run_id} {told['experiment']}\n", encoding="utf-8")
     place = run.url if run.url.startswith("http") else "make ui (or tandem mode=ui)"
     print(f"Tracked  run {run.run_id[:8]} with its best {len(told['children'])} in experiment {told['experiment']}; "
           f"open it with {place}")  # fmt: skip

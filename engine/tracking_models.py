@@ -95,6 +95,10 @@ class Models:
         return Run(one.info.run_id, one.info.experiment_id, one.info.run_name, one.info.status, dict(one.data.tags),
                    dict(one.data.metrics))  # fmt: skip
 
+    def where(self, run: Run) -> tuple[str, str]:
+        """The whole id of a run, and the name of its experiment."""
+        return run.run_id, str(self._do("get_experiment", run.experiment_id).name)
+
     def sweep_of(self, run: Run) -> Run | None:
         """The sweep that a run is a lane of."""
         parent = run.tags.get(names.SWEEP_RUN) or run.tags.get("mlflow.parentRunId")

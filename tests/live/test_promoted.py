@@ -130,7 +130,7 @@ def test_from_a_sweep_to_a_paper_session(tandem: Any, start: Callable[..., Child
     none = tandem("mode=live", "from=maker@live")
     assert none.returncode == 3 and "Promote a run first: tandem mode=promote run=… model=maker" in none.stderr
     client = MlflowClient(mlflow)
-    (known,) = client.search_runs(["1"], f"tags.{names.KIND} = 'backtest'")
+    (known,) = client.search_runs(["1"], f"tags.{names.KIND} = 'lane'")
     (parent,) = client.search_runs(["1"], f"tags.{names.KIND} = 'sweep'")
     for figure, value in ((names.OOS_SHARPE, 0.7), (names.DSR, 0.99)):
         client.log_metric(known.info.run_id, figure, value)

@@ -47,14 +47,15 @@ def overfitting(returns: Matrix, blocks: int = 16) -> Overfit:
         return nothing
     cut = np.linspace(0, n, blocks + 1).round().astype(np.int64)
     size = np.diff(cut).astype(np.float64)
-    scale = float(np.abs(returns).max())
+    scale = max(float(returns.max()), -float(returns.min()))
     if not math.isfinite(scale):
         return nothing
     # Sharpe ratios of any half follow from sums over its blocks; away from the mean, so that squares keep their digits.
     centre = returns.mean(axis=0, dtype=np.float64)
-    parts = [returns[a:b].astype(np.float64) - centre for a, b in pairwise(cut)]
-    total = np.stack([part.sum(axis=0) for part in parts])
-    square = np.stack([(part**2).sum(axis=0) for part in parts])
+    total, square = np.zeros((blocks, lanes)), np.zeros((blocks, lanes))
+    for k, (a, b) in enumerate(pairwise(cut)):  # in float64 a block at a time: the whole would be twice the matrix
+        part = returns[a:b].astype(np.float64) - centre
+        total[k], square[k] = part.sum(axis=0), (part**2).sum(axis=0)
     halves = np.array([[k in half for k in range(blocks)] for half in combinations(range(blocks), blocks // 2)], float)
     inside, outside = [np.zeros(0)], [np.zeros(0)]
     logits = [np.zeros(0)]

@@ -52,7 +52,8 @@ def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", fo
     rows = np.append(0, np.sort(rest))
     found = evaluate({key: np.asarray(values)[rows] for key, values in table.items()}, Span(start, end, start), True)
     matrix, gap = np.asarray(found.returns), round(purge_days * DAY_NS)
-    kept = matrix[:, np.isfinite(matrix).all(axis=0)]
+    well = np.isfinite(matrix).all(axis=0)
+    kept = matrix if well.all() else matrix[:, well]
     few = effective_lanes(kept)
     alike = (kept.shape[1] - few) / max(kept.shape[1] - 1, 1)  # average correlation
     made: Mapping[Split, Callable[[], list[Fold]]] = {

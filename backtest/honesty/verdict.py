@@ -77,7 +77,8 @@ def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix |
             found[name] = ranges[key].value
         found[names.OOS_PERIODS] = float(len(tested))
     if lanes is not None:
-        kept = lanes[:, np.isfinite(lanes).all(axis=0)]
+        well = np.isfinite(lanes).all(axis=0)
+        kept = lanes if well.all() else lanes[:, well]
         found[names.PBO] = overfitting(kept, _blocks(kept.shape[1])).pbo
         test = superior(kept, seed=seed)
         found[names.SPA], found[names.REALITY_CHECK] = test.spa, test.reality_check

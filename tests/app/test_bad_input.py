@@ -48,7 +48,6 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("mode=backtest", "cash=0"), ("cash must be > 0, got 0.0",)),
     (("mode=backtest", "track=maybe"), ("track must be true or false, got 'maybe'",)),
     (("mode=backtest", "strategy.fast=1,2"), ("sweep", "[a,b]")),
-    (("-m", "mode=backtest", "strategy.fast=1,2"), ("-m (sweeps) does not exist yet",)),
     (("mode=backtest", "cash=(1"), ("'cash=(1' cannot be read",)),
     (("mode=backtest", "cash=${nothing}"), ("'nothing' not found",)),
     (("mode=backtest", "fast"), ("'fast' is no setting", "key=value")),

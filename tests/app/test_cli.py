@@ -255,7 +255,8 @@ def test_help_names_everything(tandem: Tandem) -> None:
     assert ">= 1 and <= 500" in said.out  # the range of momentum's fast
     assert tandem().out == said.out
     for mode, (kind, _, _) in MODES.items():
-        assert not [key for key in keys(kind) if key not in tandem(f"mode={mode}", "--help").out]
+        told = tandem(f"mode={mode}", "--help").out
+        assert not [key for key in keys(kind) if key not in told]
 
 
 def test_help_shows_what_would_run(tandem: Tandem, place: Path) -> None:

@@ -191,7 +191,8 @@ class GrpcVenue:
         ids = list(dict.fromkeys(rows["id"].tolist()))
         reply = await self._ask("Query", self._question(ids))
         states = {one.order_id: one.state for one in reply.orders}
-        self._doubtful = []
+        answered = np.array([i in states for i in rows["id"].tolist()], bool)
+        self._doubtful, rows = [rows[~answered]] if not answered.all() else [], rows[answered]
         if not len(rows):
             return
         unknown = np.array([states[i] == pb.STATE_UNKNOWN for i in rows["id"].tolist()])
@@ -206,10 +207,16 @@ class GrpcVenue:
             self._pending.appendleft(rows[again])
             self.counts["resent"] += int(again.sum())
 
-    def _next(self) -> Any:
-        """The next batch as a message; None when all that waits is too old."""
+    def _next(self, one_action: bool = False) -> Any:
+        """The next batch as a message; None when all that waits is too old, or may not leave any more."""
         rows = np.concatenate(self._pending) if len(self._pending) > 1 else self._pending[0]
         self._pending.clear()
+        if not self._allowed():
+            self._reject(rows, codes.NOT_ALLOWED)
+            return None
+        if one_action and len(others := np.flatnonzero(rows["action"] != rows["action"][0])):
+            self._pending.append(rows[others[0] :])  # before whatever comes while this one is asked about
+            rows = rows[: others[0]]
         old = (self._clock() - rows["ts"] > self._resend_ns) & (rows["action"] != codes.CANCEL)
         if old.any():
             self._reject(rows[old], codes.EXPIRED_SIGNAL)
@@ -297,24 +304,18 @@ class GrpcVenue:
             if not self._pending:
                 self._more.clear()
                 await self._more.wait()
-            every = np.concatenate(self._pending)
-            self._pending.clear()
-            for rows in np.split(every, np.flatnonzero(np.diff(every["action"])) + 1):
-                self._pending.append(rows)
-            runs, self._pending = self._pending, deque()
-            while runs:
-                self._pending.append(runs.popleft())
-                batch = self._next()
-                if batch is None:
-                    continue
-                try:
-                    self._acked(await self._ask(SINGLE[batch.orders[0].action], batch))
-                except grpc.aio.AioRpcError:
-                    self._pending.extendleft(reversed(runs))
-                    raise
+            batch = self._next(one_action=True)
+            if batch is not None:
+                self._acked(await self._ask(SINGLE[batch.orders[0].action], batch))
 
     async def query(self, ids: Sequence[int], since: int) -> VenueView:
-        """What the venue has, all as of one report. Raises VenueError when it cannot be reached or does not answer."""
+        """What the venue has, all as of one report. Raises VenueError when it cannot be reached or does not answer.
+
+        Who has no order and no report yet is told the latest report only: none before it can be his.
+        """
+        if not (ids or since):
+            held = await self._asked(self._ask("Positions", pb.AccountRequest(account=self.account)))
+            since = max(0, int(held.exec_id) - 1)
         found: VenueView = await self._asked(view(self._ask, self.names, self._question(ids), since))
         return found
 

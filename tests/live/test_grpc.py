@@ -285,6 +285,62 @@ def test_single_calls_where_there_is_no_stream(run: Run) -> None:
     run(main())
 
 
+def test_single_calls_keep_the_order_of_decisions(run: Run) -> None:
+    """What is decided while a call is under way goes behind what waited before, and never into another's call."""
+
+    async def main() -> None:
+        async with world(stream=False) as (made, client):
+            arrived, plain, later = list[tuple[int, int]](), made.service.submit, [[fresh(4)]]
+
+            def submit(batch: Any, only: int = 0) -> Any:
+                arrived.extend((one.order_id, one.action) for one in batch.orders)
+                for rows in later.pop() if later else ():
+                    client.send(rows)
+                return plain(batch, only)
+
+            made.service.submit = submit  # type: ignore[method-assign]
+            client.send(np.concatenate([fresh(1), fresh(1, action=codes.CANCEL), fresh(2), fresh(3)]))
+            await until(settled(client, made, 5))
+            assert not client.counts["unsent"] and not len(client.drain())
+            assert arrived == [(1, codes.NEW), (1, codes.CANCEL), (2, codes.NEW), (3, codes.NEW), (4, codes.NEW)]
+
+    run(main())
+
+
+def test_what_waits_does_not_outlive_the_lease(run: Run) -> None:
+    async def main() -> None:
+        held = [True]
+        async with world(allowed=lambda: held[0], resend_s=60.0) as (made, client):
+            await made.server.stop()
+            await until(lambda: not client.connected)
+            client.send(np.concatenate([fresh(2), fresh(1, action=codes.CANCEL)]))
+            held[0] = False
+            again = Rough(made.service, made.address)
+            await again.start()
+            await until(lambda: client.connected, 15.0)
+            await until(lambda: not client.waiting)
+            assert not made.desk.known
+            assert client.drain()["fee"].tolist() == [codes.NOT_ALLOWED] * 2
+            await again.stop()
+
+    run(main())
+
+
+def test_who_is_new_does_not_ask_for_what_was_before_him(run: Run) -> None:
+    """An account may have more reports than its venue keeps; a session without orders needs none of them."""
+
+    async def main() -> None:
+        async with world() as (made, client):
+            for n in range(1, 6):
+                client.send(fresh(n))
+            await until(settled(client, made, 5))
+            view = await client.query([], 0)
+            assert view.reports["exec_id"].tolist() == [5] and view.last_exec == 5
+            assert len((await client.query([1], 0)).reports) == 5
+
+    run(main())
+
+
 def test_a_service_that_gives_no_sign_of_life_is_left(run: Run) -> None:
     async def main() -> None:
         async def deaf(requests: Any, context: Any) -> AsyncIterator[Any]:

@@ -191,15 +191,17 @@ class VenueDesk:
 
     def view(self, ids: Sequence[int] = (), since: int = 0) -> VenueView:
         """Everything at once, as of now: the orders asked for, the open ones, reports after `since`, positions."""
-        orders = {}
-        for order_id in ids:
+        held, found = {int(row["id"]): row for row in self.open_orders()}, dict[int, Standing | None]()
+        for order_id in dict.fromkeys([*ids, *held]):
             try:
-                orders[order_id] = self.lookup(order_id)
-            except KeyError:
-                continue  # no longer kept: it is not answered
-        working = [self.lookup(int(order_id)) for order_id in self.open_orders()["id"]]
-        return VenueView(orders, [one for one in working if one], self.reports(since), max(since, self._dropped),
-                         self.last_exec, self.positions())  # fmt: skip
+                found[order_id] = self.lookup(order_id)
+            except KeyError:  # no longer kept: it is not answered, unless the book has it
+                if order_id in held:
+                    found[order_id] = resting(held[order_id])
+        working = [one for order_id in held if (one := found[order_id])]
+        asked = {order_id: found[order_id] for order_id in ids if order_id in found}
+        return VenueView(asked, working, self.reports(since), max(since, self._dropped), self.last_exec,
+                         self.positions())  # fmt: skip
 
     def snapshot(self) -> bytes:
         """Everything that a desk of the same settings needs to go on where this one is."""
@@ -262,6 +264,12 @@ class VenueDesk:
                 del self._placed[order_id]
         while self._history and self.last_exec - self._dropped - len(self._history[0]) >= self.keep:
             self._dropped += len(self._history.pop(0))
+
+
+def resting(row: Any) -> Standing:
+    """An order that is held, as the book alone has it."""
+    order_id, instrument, side, qty, left = (int(row[name]) for name in ("id", "instrument", "side", "qty", "left"))
+    return Standing(order_id, instrument, side, qty, qty - left, float(row["price"]), float(row["stop"]), codes.WORKING)
 
 
 def together(parts: list[Events]) -> Events:

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Literal
 
 from engine import registry
 from engine.config import Data, Risk, Settings, Tracking, config_hash, setting
-from engine.errors import ConfigError, ImageError
+from engine.errors import ConfigError, ImageError, WireError
 from engine.live.settings import Admin, Execution, Feed, Lease, Nats
 
 Dump = Callable[[], str]
 CASH = 100_000.0  # account currency
+ASKED = "trading"  # the file beside a journal with the trading that the settings asked for
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,14 @@ def run_live(settings: Live, dump: Dump) -> int:
             found, new = await asyncio.get_running_loop().run_in_executor(
                 None, opened, root, plan, registry.find, settings.session == "new", words, settings.sync_ms,
                 settings.snapshot_every, lambda text: print(f"Journal  {text}", flush=True))  # fmt: skip
+            if not lease.valid:
+                raise WireError(f"engine {settings.engine}: its lease was lost while its journal was read")
         except BaseException:
             await lease.release()
             raise
         engine = engine_of(settings, plan, found, lease, held)
         kernel = engine.session.machine.kernel
-        if new or found.journal.header.get("trading") != settings.trading:
+        if new or asked_before(found.journal) != settings.trading:
             engine.at_first(codes.TRADING, float(level))
         elif kernel.trading != level:
             print(f"Trading  {codes.NAMES['trading'][kernel.trading]}, as it was set while it ran", flush=True)
@@ -112,7 +115,7 @@ def run_live(settings: Live, dump: Dump) -> int:
             await lease.release()
             raise
         try:
-            await engine.run(stop, lambda: told(settings, engine, served))
+            await engine.run(stop, lambda: told(settings, engine, served, found.journal.folder / ASKED))
         finally:
             await served.stop()
             engine.quarantine.close()
@@ -152,10 +155,21 @@ def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]
     return engine
 
 
-def told(settings: Live, engine: Any, served: Any) -> None:
-    """Say what has begun."""
+def asked_before(journal: Any) -> str | None:
+    """The trading that the settings asked for when the session was begun or gone on with last.
+
+    Only when they ask for another does it change: what was set while it ran outlives a restart.
+    """
+    asked = journal.folder / ASKED
+    said: str | None = asked.read_text() if asked.exists() else journal.header.get("trading")
+    return said
+
+
+def told(settings: Live, engine: Any, served: Any, asked: Path) -> None:
+    """Say what has begun, and keep what was asked for."""
     from engine.kernel import codes
 
+    asked.write_text(settings.trading)
     trading = codes.NAMES["trading"][engine.session.machine.kernel.trading]
     print(
         f"Engine   {settings.engine}, {', '.join(map(repr, engine.plan.strategies))}, trading={trading}\n"

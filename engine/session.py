@@ -161,13 +161,12 @@ class Session:
         z = machine.sizes
         self._orders = np.empty(z.outbox + BUFFER, Order.dtype)
         self._refusals = np.empty(z.refusals + BUFFER, Refusal.dtype)
-        self._marked = NEVER
         s = self.loop = SessionLoop.new()
         self._address = s._address
         s.kernel, s.ctx = machine.kernel._address, machine.ctx._address
         s.orders, s.orders_cap = self._orders.ctypes.data, len(self._orders)
         s.refusals, s.refusals_cap = self._refusals.ctypes.data, len(self._refusals)
-        s.pace.moment = NEVER
+        self._marked = s.pace.moment = NEVER
         self._snapped = journal.written if journal else 0
         k = machine.kernel
         self._tape, self._index, self._length, self._closing = map(s.cell, ("tape", "index", "length", "closing"))
@@ -247,6 +246,7 @@ class Session:
     def snapshot(self) -> None:
         """Save the state beside the journal, for a restart. Raises JournalError when the system refuses."""
         if self.journal is not None:
+            self.journal.sync()  # a snapshot is never ahead of its journal
             words = {"reloads": {str(n): words for n, words in self.reloads.items()}}
             snapshots.save(self.journal.folder, snapshots.Snapshot(self.journal.place, words, self.state()))
             self._snapped = self.journal.written

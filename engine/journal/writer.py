@@ -1,7 +1,8 @@
 """Writing a journal: append, and let nothing half-written stand.
 
 Law 1: a block is whole on disk or is not there: what the system refuses is cut off again.
-Law 2: whatever else stops a write half-way, the writer is used no more; opened again, the journal has what is whole.
+Law 2: whatever else stops a write half-way, and whoever cannot write what was decided already, the writer is used no
+       more; opened again, the journal has what is whole.
 
 `sync_ms` decides what survives a loss of power: 0 forces orders to the disk before they are handed over, a number of
 milliseconds does so at most that often, `inf` leaves it to the system. What was written always survives the process.
@@ -67,7 +68,7 @@ class JournalWriter:
 
     def orders(self, rows: "np.ndarray[Any, Any]") -> None:
         """Orders, before the venue does; on the disk afterwards, if `sync_ms` says so."""
-        self._records(ORDERS, rows)
+        self._decided(ORDERS, rows)
         if self.sync_ms == 0.0 or (time.monotonic() - self._synced) * 1e3 >= self.sync_ms:
             if self.deferred:
                 self.owed = True
@@ -76,7 +77,15 @@ class JournalWriter:
 
     def refusals(self, rows: "np.ndarray[Any, Any]") -> None:
         """What risk refused."""
-        self._records(REFUSALS, rows)
+        self._decided(REFUSALS, rows)
+
+    def _decided(self, kind: int, rows: "np.ndarray[Any, Any]") -> None:
+        """What the kernel has made of events that are written: without it, nothing may follow them."""
+        try:
+            self._records(kind, rows)
+        except JournalError:
+            self._sound = False
+            raise
 
     def reload(self, words: dict[str, Any]) -> None:
         """What the RELOAD command that follows puts in place."""
@@ -89,13 +98,18 @@ class JournalWriter:
     def force(self) -> "Callable[[], int | OSError]":
         """What forces all that was written until now, to be called in any thread; `forced` takes its result."""
         self.owed = False
-        return partial(forcing, os.dup(self._file), True)
+        try:
+            return partial(forcing, os.dup(self._file), True)
+        except OSError as error:
+            return partial(type(error), *error.args)
 
     def forced(self, result: "int | OSError") -> None:
-        """How forcing has ended. Raises JournalError when the system refused."""
+        """How forcing has ended. Raises JournalError when the system refused, now or before: it says so only once."""
         if isinstance(result, OSError):
             self._sound = False  # what the system has kept of it, nobody knows
             raise self._refused(result) from result
+        if not self._sound:
+            raise self._unsound()
         self._synced, self.sync_ns = time.monotonic(), result
 
     def seal(self) -> None:
@@ -166,8 +180,7 @@ class JournalWriter:
 
     def _append(self, kind: int, count: int, payload: "bytes | memoryview", size: int) -> None:
         if not self._sound:
-            raise JournalError(f"{form.called(self.folder)} is closed, or a write of it was interrupted; open it again "
-                               "to go on from what is whole.")  # fmt: skip
+            raise self._unsound()
         first = self._counts[kind] if kind in COUNTED else 0
         row = form.block_row(kind, first, count, payload, size)
         self._sound = False
@@ -182,6 +195,10 @@ class JournalWriter:
         if kind in COUNTED:
             self._counts[kind] += count
         self._sound = True
+
+    def _unsound(self) -> JournalError:
+        return JournalError(f"{form.called(self.folder)} is closed, or a write of it was interrupted; open it again "
+                            "to go on from what is whole.")  # fmt: skip
 
     def _refused(self, error: OSError) -> JournalError:
         what = "the disk is full" if error.errno in FULL else f"it cannot be written ({error.strerror})"

@@ -7,6 +7,7 @@ The disk is waited for in a thread; what is decided meanwhile goes with the next
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from engine.errors import JournalError
 from engine.journal import JournalWriter
 
 Rows = np.ndarray[Any, Any]
+LIMIT_S = 10.0  # at the end: how long we wait for the disk
 
 
 class Batch(NamedTuple):
@@ -34,6 +36,7 @@ class Departure:
         self._journal, self._leave, self._failed = journal, leave, failed
         self._held: list[Batch] = []
         self._forcing: asyncio.Future[Any] | None = None
+        self._asked = 0.0
         self._thread = ThreadPoolExecutor(1, "disk")
         if journal is not None:
             journal.deferred = True
@@ -42,6 +45,11 @@ class Departure:
     def waiting(self) -> int:
         """Orders that wait for the disk."""
         return sum(len(batch.orders) for batch in self._held) + int(self._forcing is not None)
+
+    @property
+    def slow_s(self) -> float:
+        """For how many seconds the disk has not answered."""
+        return time.monotonic() - self._asked if self._forcing is not None else 0.0
 
     def put(self, batch: Batch) -> None:
         """Orders that the journal has."""
@@ -55,6 +63,7 @@ class Departure:
     def _force(self) -> None:
         held, self._held = self._held, []
         assert self._journal is not None
+        self._asked = time.monotonic()
         self._forcing = asyncio.get_running_loop().run_in_executor(self._thread, self._journal.force())
         self._forcing.add_done_callback(lambda done: self._forced(done.result(), held))
 
@@ -71,12 +80,14 @@ class Departure:
         if self._held:
             self._force()
 
-    async def flush(self) -> None:
-        """Until everything has left, or never will."""
-        while self._forcing is not None:
-            await asyncio.wait([self._forcing])
+    async def flush(self) -> bool:
+        """Until everything has left, or never will; False when the disk does not answer in time."""
+        until = time.monotonic() + LIMIT_S
+        while self._forcing is not None and time.monotonic() < until:
+            await asyncio.wait([self._forcing], timeout=until - time.monotonic())
             await asyncio.sleep(0)
+        return self._forcing is None
 
     def close(self) -> None:
         """No thread any more."""
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False)

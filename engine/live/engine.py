@@ -22,7 +22,7 @@ from engine.errors import ConfigError, TandemError, VenueError
 from engine.journal import Journal
 from engine.journal.format import Place
 from engine.kernel import codes
-from engine.kernel.records import slots
+from engine.live import ready
 from engine.live.announce import Voice
 from engine.live.clock import NONE, Clock
 from engine.live.codec import Names
@@ -30,6 +30,7 @@ from engine.live.departure import Batch, Departure
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.lease import Lease
 from engine.live.nats_bus import Bus
+from engine.live.ready import STALL_S
 from engine.live.redis_feed import RedisFeed
 from engine.live.redis_wire import Backoff
 from engine.live.reports import ReportFeed
@@ -41,7 +42,6 @@ from engine.session import Rows, Session, event, together
 
 LOG = logging.getLogger("tandem.live")
 DRAIN_S = 5.0  # at the end: how long we wait for answers about what is open
-STALL_S = 5.0  # a loop that has not turned for so long is not healthy
 BEAT_S = 0.5  # the loop turns at least so often
 
 
@@ -78,7 +78,7 @@ class Engine:
         self._asked: list[tuple[Rows, asyncio.Future[None]]] = []  # commands that wait for their turn
         self._faults, self._second = len(session.faults), 0
         self._first: tuple[int, float] | None = None
-        self._departure = Departure(session.journal, self._leave, self._fail)
+        self.departure = Departure(session.journal, self._leave, self._fail)
         self._listening = False
         self._alarm: asyncio.TimerHandle | None = None
         self._turn_due, self._ended = False, self._loop.create_future()
@@ -129,24 +129,11 @@ class Engine:
 
     def readiness(self) -> list[str]:
         """Why no order would be sent now; empty when it would."""
-        k = self.session.machine.kernel
-        checks = [
-            (not self.session.halted, "the kernel has halted"),
-            (self.lease.valid, "the lease is not held"),
-            (self.feed.connected, "Redis is not connected"),
-            (self.bus.connected, "NATS is not connected"),
-            (self.venue.connected, "the execution service is not connected"),
-            (not self.venue.fenced, "the execution service listens to a newer engine"),
-            (self.reconciled, "orders and positions are not reconciled yet"),
-            (self.reports is None or not self.reports.behind, "the venue has lost reports that we have"),
-            (not k.killed, "the kill switch is on"),
-            (any(slots(k, s).active for s in range(k.strategies)), "no strategy runs"),
-        ]
-        return [why for good, why in checks if not good]
+        return ready.why_not(self)
 
     def healthy(self) -> bool:
-        """Whether the loop turns and the kernel runs."""
-        return time.monotonic() - self._turned < STALL_S and not self.session.halted
+        """Whether the loop turns, the disk answers and the kernel runs."""
+        return max(time.monotonic() - self._turned, self.departure.slow_s) < STALL_S and not self.session.halted
 
     # Beginning and end.
 
@@ -158,8 +145,7 @@ class Engine:
             await self.bus.start()
             await self.venue.start()
             if self._first is not None:
-                code, amount = self._first
-                self._send(self.session.advance(event(codes.COMMAND, self._time.receipt(), code=code, amount=amount)))
+                self._order(*self._first)
             await self._reconcile()
             if not self._stopping.is_set():
                 await self._listen()
@@ -167,11 +153,14 @@ class Engine:
                 self._listening = True
                 self._tick()
                 await self._ended
+        except TandemError as error:
+            self._fail(error)
+            raise
         finally:
             self._listening = False
-            if self._alarm is not None:
-                self._alarm.cancel()
-            watcher.cancel()
+            for one in (self._alarm, watcher):
+                if one is not None:
+                    one.cancel()
             await self._end()
         if self._ended.done():
             self._ended.result()
@@ -201,6 +190,8 @@ class Engine:
             try:
                 view = await self.venue.query(kernel.open(), kernel.last_exec)
             except VenueError as error:
+                if self.venue.fenced:
+                    raise
                 LOG.warning("%s Nothing is sent before it answers.", error)
                 await asyncio.sleep(backoff.next())
                 continue
@@ -222,36 +213,39 @@ class Engine:
 
     async def _end(self) -> None:
         """Stop signals, settle what is open, keep the state, let go."""
-        reports = self.reports
         try:
-            if reports is not None:
+            if self.reports is not None:
                 await self.feed.stop()
                 if not self.why:
                     await self._settle()
-                await self._departure.flush()
-                await reports.stop()
-            if not self.session.halted:
-                self.session.snapshot()
-                if self.session.journal is not None and not self.why:
+            if not await self.departure.flush():
+                self.why = self.why or "the disk does not answer"
+            if self.reports is not None:
+                await self.reports.stop()
+            if not self.why:  # else the journal alone says what was: what we have need not be what it has
+                if not self.session.halted:
+                    self.session.snapshot()
+                if self.session.journal is not None:
                     self.session.journal.seal()
         finally:
-            self._departure.close()
+            self.departure.close()
             await self.venue.stop()
             await self.lease.release()
             await self.bus.stop()
 
     async def _settle(self) -> None:
         """Cancel what works, if that is asked for, and wait for what the venue has to say."""
-        k, loop = self.session.machine.kernel, asyncio.get_running_loop()
+        k, until = self.session.machine.kernel, self._loop.time() + DRAIN_S
         self._drain(self.feed.drain())
-        if self.seat.cancel and k.opened and not k.killed:
-            for code in (codes.KILL, codes.CLEAR_KILL):
-                self._send(self.session.advance(event(codes.COMMAND, self._time.receipt(), code=code)))
-        until = loop.time() + DRAIN_S
-        while loop.time() < until and ((self.seat.cancel and k.opened) or self.venue.in_doubt or self.venue.waiting
-                                        or self._departure.waiting):  # fmt: skip
+        kill = self.seat.cancel and k.opened and not k.killed
+        if kill:  # until all has ended: a strategy that hears of it must not order anew
+            self._order(codes.KILL)
+        while self._loop.time() < until and ((self.seat.cancel and k.opened) or self.venue.in_doubt
+                                             or self.venue.waiting or self.departure.waiting):  # fmt: skip
             await asyncio.sleep(0.02)
             self._drain(NONE)
+        if kill:
+            self._order(codes.CLEAR_KILL)
         if self.seat.cancel and k.opened:
             LOG.error("%d orders are open at the venue still: it did not confirm their cancellation", k.opened)
 
@@ -323,7 +317,7 @@ class Engine:
     def _send(self, orders: Rows, since: int = 0) -> None:
         """Orders to the venue, once they are on the disk."""
         if len(orders):
-            self._departure.put(Batch(orders, since))
+            self.departure.put(Batch(orders, since))
 
     def _leave(self, batch: Batch) -> None:
         """Orders to the venue; then whoever listens is told, after the task that writes them has had its turn."""
@@ -333,7 +327,12 @@ class Engine:
             self.stats.latency.add(time.perf_counter_ns() - batch.since)
         self._loop.call_soon(self.voice.orders, batch.orders)
 
+    def _order(self, code: int, amount: float = 0.0) -> None:
+        """A command of our own."""
+        self._send(self.session.advance(event(codes.COMMAND, self._time.receipt(), code=code, amount=amount)))
+
     def _fail(self, error: Exception) -> None:
+        self.why = self.why or str(error)
         if not self._ended.done():
             self._ended.set_exception(error)
 
@@ -342,6 +341,8 @@ class Engine:
         if second == self._second:
             return
         self._second, k = second, self.session.machine.kernel
+        if self.venue.fenced:
+            self.stop("the execution service listens to a newer engine")
         self.stats.curve.append((self._time.latest, k.cash + k.value))
         for strategy, seq in self.session.faults[self._faults :]:
             LOG.error("strategy %d (%s) failed at event %d: it is stopped, its orders are cancelled; a replay of the "

@@ -3,6 +3,7 @@
 Law: record -> message -> record gives the same bytes; for a report but for `recv`, which is the receiver's.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -112,8 +113,9 @@ def reports_of(batch: Any, names: Names, source: int = 0) -> tuple[Rows, list[tu
     n = 0
     for one in batch.reports:
         number = names.index.get(one.instrument, -1)
-        if number < 0 or one.code not in REPORTS or one.exec_id == 0:
-            why = f"report {one.exec_id}: code {one.code}, instrument {one.instrument!r}"
+        finite = math.isfinite(one.price + one.fee + one.stop)  # else cash would be no number, and no limit would hold
+        if number < 0 or one.code not in REPORTS or one.exec_id == 0 or not finite:
+            why = f"report {one.exec_id}: code {one.code}, instrument {one.instrument!r}, price {one.price}"
             aside.append((one.exec_id, why, one.SerializeToString()))
             continue
         row = rows[n]

@@ -80,6 +80,7 @@ class ReportFeed:
     """Execution reports of an account as events; see `engine.ports.Feed`. `last`: the latest exec id that is applied.
 
     `fetch(since)`: reports after an exec id, from the venue; it is asked when a hole does not fill in `hole_s`.
+    `missing`: reports are, and the venue does not give them.
     `positions` is what the venue said last: instrument -> (signed lots, average price), as of exec id `positions_exec`.
     """
 
@@ -88,7 +89,7 @@ class ReportFeed:
         self.bus, self.names, self.account, self.quarantine = bus, names, checked(account, "account"), quarantine
         self.sequencer, self.counts = Sequencer(last), Counter[str]()
         self.positions: Mapping[int, tuple[int, float]] = {}
-        self.positions_exec, self.behind = 0, False
+        self.positions_exec, self.behind, self.missing = 0, False, False
         self._durable, self._hole_s, self._fetch, self._source = durable, hole_s, fetch, source
         self._name = f"tandem-{checked(engine, 'engine')}-{account}"
         self._ready: list[Rows] = []
@@ -154,6 +155,8 @@ class ReportFeed:
             self._take(self.sequencer.offer(rows))
         except BadMessage as error:
             self.quarantine.put(error.kind, message.subject, str(error), message.data)
+        if not self._ready and self._drained == self._journalled:  # what cannot be used waits for no journal
+            self._drained = self._journalled = self.sequencer.last
         if self._durable:
             self._unacknowledged.append((highest, message))
             if highest <= self._journalled:
@@ -180,24 +183,28 @@ class ReportFeed:
 
     async def _watch(self) -> None:
         """Ask the venue for what is missing."""
-        since, told, loop = 0.0, False, asyncio.get_running_loop()
+        since, loop = 0.0, asyncio.get_running_loop()
         while True:
             await asyncio.sleep(WATCH_S)
             if not self.sequencer.hole and self._highest <= self.sequencer.last:
-                since = 0.0
+                since, self.missing = 0.0, False
             elif not since:
                 since = loop.time()
             elif loop.time() - since >= self._hole_s:
                 self.counts["holes"] += 1
                 last, since = self.sequencer.last, loop.time()
                 try:
-                    self._take(self.sequencer.offer(await self._fetch(last)))
-                    told = False
+                    rows = await self._fetch(last)
+                    self._take(self.sequencer.offer(rows))
+                    upto = int(rows["exec_id"][-1]) if len(rows) else last
+                    for exec_id in sorted({*range(last + 1, upto)} - {*rows["exec_id"].tolist()}):
+                        self._take(self.sequencer.skip(exec_id))  # the venue has none of that number that is of use
+                    self.missing = self.sequencer.hole
                 except TandemError as error:
-                    if not told:
+                    if not self.missing:
                         LOG.error("account %s: reports after %d are missing and the venue does not give them (%s); "
                                   "asking again", self.account, last, error)  # fmt: skip
-                    told = True
+                    self.missing = True
 
     async def _acknowledging(self) -> None:
         while True:

@@ -102,6 +102,7 @@ class State:
         except OSError as error:
             raise DataError(f"state {self._path()}: cannot be written ({error.strerror}).") from error
         if written != len(record):
+            os.ftruncate(self._file, self._size)  # a piece of it must not stand before what comes next
             raise DataError(f"state {self._path()}: the disk is full.")
         self._size += len(record)
 

@@ -122,6 +122,17 @@ def test_what_is_forgotten_is_never_done_twice() -> None:
     assert view.since == 8 - len(view.reports) > 0 and view.reports["exec_id"].tolist()[-1] == 8
 
 
+def test_an_order_that_outlives_what_is_kept_is_still_shown() -> None:
+    venue = desk(quotes=True, keep=2)
+    venue.market(ticks(BOOK, BOOK, BOOK).events)
+    venue.orders(order(1, 3, seq=1, price=9.0))
+    (before,) = venue.view().working
+    for n in range(2, 6):
+        venue.orders(order(n, 1, seq=n))
+    view = venue.view([ONE | 1, ONE | 2])
+    assert view.working == [before] and view.orders == {ONE | 1: before}
+
+
 @pytest.mark.parametrize("quotes", [False, True])
 def test_a_snapshot_goes_on(quotes: bool) -> None:
     events = ticks(BOOK, t(9.99, 7, -1), q(9.9, 1, 9.95, 3)).events if quotes else FLAT

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from engine.config import VenueModel, keys
 from engine.errors import DataError
 from engine.kernel import build, codes
 from engine.kernel.records import Instrument
-from engine.live import gate, service
+from engine.live import gate, service, state
 from engine.live.codec import Names
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.nats_bus import Bus
@@ -29,6 +30,7 @@ from engine.live.reports import ReportFeed
 from engine.live.servers import Server
 from engine.live.service import Service
 from engine.live.state import State, revive
+from engine.modes_engine import ASKED, asked_before
 from engine.modes_live import MODES
 from tests.live.conftest import until
 from tests.live.events import order, quotes, same
@@ -222,6 +224,27 @@ def test_a_restart_carries_out_again_what_was_kept(images: None, tmp_path: Path)
         begin()
     with pytest.raises(DataError, match="other instruments, cash or settings"):
         State(tmp_path / "s", "another").load()
+
+
+def test_a_full_disk_leaves_no_piece_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = State(tmp_path / "s", "about")
+    memory.load()
+    memory.keep(service.FENCE, 0, b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(state.os, "write", lambda file, record, plain=os.write: plain(file, record[:10]))
+        with pytest.raises(DataError, match="the disk is full"):
+            memory.keep(service.FENCE, 0, b"two")
+    memory.keep(service.FENCE, 0, b"three")
+    memory.close()
+    assert [payload for _, _, payload in State(tmp_path / "s", "about").load()[2]] == [b"one", b"three"]
+
+
+def test_what_an_operator_has_set_outlives_a_restart(tmp_path: Path) -> None:
+    """Begun as observation, gone on with as live: the next start with live changes nothing that was set meanwhile."""
+    journal = SimpleNamespace(folder=tmp_path, header={"trading": "observation"})
+    assert asked_before(journal) == "observation"
+    (tmp_path / ASKED).write_text("live")
+    assert asked_before(journal) == "live"
 
 
 def test_every_key_is_explained() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError, VenueError, WireError
+from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.records import Refusal
 from engine.live import nats_bus
@@ -187,6 +188,41 @@ def test_bad_messages_do_no_harm(nats: Server, run: Run) -> None:
             assert engine.rows == [1, 3], "the sequence goes on behind what cannot be used"
             assert engine.feed.quarantine.counts.total() == 4 and engine.feed.quarantine.counts["report"] == 1
             await until(lambda: engine.read() and not engine.feed._unacknowledged)
+
+    run(main())
+
+
+def test_what_cannot_be_used_is_acknowledged_all_the_same(nats: Server, run: Run) -> None:
+    async def main() -> None:
+        account = fresh()
+        async with side(nats.url, account) as engine, venue(nats.url, account) as publisher:
+            publisher.publish(reports(1, 1))
+            await until(lambda: len(engine.read()) == 1)
+            for n, (name, value) in enumerate((("instrument", "ORCL"), ("price", float("nan")), ("fee", float("inf")))):
+                strange = report_batch(reports(n + 2, n + 2), NAMES, "a", n + 2)
+                setattr(strange.reports[0], name, value)
+                strange.reports[0].code = codes.FILL
+                await publisher.bus.keep(publisher.subject, strange.SerializeToString(), f"{account}{n}")
+            await until(lambda: engine.feed.quarantine.counts["report"] == 3)
+            await until(lambda: not engine.feed._unacknowledged, 1.5)
+            assert engine.read() == [1] and engine.feed.sequencer.last == 4
+
+    run(main())
+
+
+def test_a_hole_that_cannot_be_used_does_not_hold_back_the_rest(nats: Server, run: Run) -> None:
+    """The venue's answer leaves out what is of no instrument of ours."""
+
+    async def main() -> None:
+        account = fresh()
+        async with side(nats.url, account, 0, durable=False) as engine, venue(nats.url, account, False) as publisher:
+            engine.venue = np.concatenate([reports(1, 2).view("V64"), reports(4, 6).view("V64")]).view(Event.dtype)
+            publisher.publish(reports(5, 6))
+            await until(lambda: len(engine.read()) == 5)
+            assert engine.rows == [1, 2, 4, 5, 6] and not engine.feed.missing
+            engine.venue = None
+            publisher.publish(reports(8, 8))
+            await until(lambda: engine.feed.missing)
 
     run(main())
 

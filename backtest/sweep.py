@@ -3,7 +3,7 @@
 Law 1: a shard that is on disk is not computed again: it is found by the hash of all that decides it (data, code,
        settings, lanes), whatever stopped the sweep.
 Law 2: what a rule across parameters forbids is skipped and counted; a lane without a figure is ranked last and counted.
-Law 3: whoever runs the shards (`Executor`) changes nothing in what comes of them.
+Law 3: whoever runs the shards changes nothing in what comes of them (work.py).
 """
 
 import json
@@ -12,18 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from backtest.drive import PROGRAMS
-from backtest.lane_pass import PROGRAM
-from backtest.lanes import Lanes, cores, plain
+from backtest.lanes import cores, plain
 from backtest.run import Prepared
 from backtest.sampling import Adaptive, Axis, Sampler, Table, chosen, sample, shards
+from backtest.work import Executor, Local, Pack, Shard, Work, shard_hash
 from engine.config import config_hash, unknown
 from engine.errors import ConfigError
-from engine.kernel import build
 from engine.kernel.strategy import Strategy
 from engine.store.files import atomic_file
 
@@ -45,32 +43,6 @@ class Objective(NamedTuple):
     def of(cls, text: str) -> "Objective":
         """`sharpe` is maximised, `-max_drawdown_days` minimised."""
         return cls(text.removeprefix("-"), -1 if text.startswith("-") else 1)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Some lanes of one structure: number of the structure and of the first lane, columns of the lanes."""
-
-    structure: int
-    begin: int
-    table: Table
-
-
-class Executor(Protocol):
-    """Runs shards somewhere. Results may come in any order; one that a worker failed at is run by another."""
-
-    def map(self, work: Callable[[Shard], Table], shards: Iterable[Shard]) -> Iterator[tuple[Shard, Table]]:
-        """Each shard with what `work` made of it."""
-        ...
-
-
-class Local:
-    """This process: one shard at a time, whose lanes are spread over all cores."""
-
-    def map(self, work: Callable[[Shard], Table], shards: Iterable[Shard]) -> Iterator[tuple[Shard, Table]]:
-        """Each shard with its result, in order."""
-        for shard in shards:
-            yield shard, work(shard)
 
 
 def valid(cls: type[Strategy], base: Mapping[str, Any], table: Table) -> tuple[Any, str]:
@@ -117,6 +89,8 @@ class Structure:
     skipped: int = 0
     prepared: Prepared | None = None
     said: str = ""
+    pack: Pack | None = None  # for executors on other machines
+    work: Work | None = None
 
     def admit(self, table: Table) -> Table:
         """The lanes that may run, with the values that depend on them; the first of all makes the prepared run."""
@@ -168,7 +142,7 @@ class Sweep:
         table = structure.admit(sample(self.axes, self.sampler, self.lanes, self.seed))
         if structure.prepared is not None:
             todo = (Shard(number, begin, part) for begin, part in shards(table, LANES))
-            yield from self.executor.map(self.work, todo)
+            yield from self._map(structure, todo)
 
     def _adaptive(self, number: int, structure: Structure) -> Iterator[tuple[Shard, Table]]:
         study = Adaptive(self.axes, [o.sign for o in self.objectives], self.seed)
@@ -178,39 +152,48 @@ class Sweep:
             table = structure.admit(asked)
             scores = np.full((len(keep), len(self.objectives)), np.nan)
             if keep.any():
-                for shard, found in self.executor.map(self.work, [Shard(number, begin, table)]):
+                for shard, found in self._map(structure, [Shard(number, begin, table)]):
                     scores[keep] = np.stack([found[o.name] for o in self.objectives], axis=1)
                     yield shard, found
             study.tell(scores)
 
-    def work(self, shard: Shard) -> Table:
-        """The figures of a shard: from disk, else computed and put there."""
-        prepared = self.structures[shard.structure].prepared
-        assert prepared is not None
-        count = len(next(iter(shard.table.values())))
-        where = self.store / f"{shard_hash(prepared, shard)}.npz" if self.store else None
-        if where is not None and where.exists():
-            with np.load(where) as kept:
-                found = {name: kept[name] for name in kept.files}
-            self.kept += count
-            self.told(count)
-        else:
-            length, before = len(prepared.tape.events), 0.0
+    def _map(self, structure: Structure, todo: Iterable[Shard]) -> Iterator[tuple[Shard, Table]]:
+        """Each shard with its figures: what is on disk is taken from there, what is new is put there."""
+        assert structure.prepared is not None
+        if structure.work is None:
+            structure.work = Work(structure.prepared, structure.pack, self.threads, self.told)
+        work, kept = structure.work, list[tuple[Shard, Table]]()
 
-            def told(events: int) -> None:
-                nonlocal before
-                self.told(events / length - before)
-                before = events / length
+        def missing() -> Iterator[Shard]:
+            for shard in todo:
+                where = self._place(work, shard)
+                if where is not None and where.exists():
+                    with np.load(where) as file:
+                        kept.append((shard, {name: file[name] for name in file.files}))
+                else:
+                    yield shard
 
-            evaluated = Lanes(prepared, shard.table).run(self.threads or cores(), told)
-            found = {**evaluated.figures, "status": evaluated.status, "alone": np.full(count, evaluated.alone)}
+        for shard, found in self.executor.map(work, missing()):
+            where = self._place(work, shard)
             if where is not None:
                 where.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(where) as part, part.open("wb") as file:
-                    np.savez(file, **found)
+                    np.savez(file, **cast(dict[str, Any], found))
+            self.told(len(found["status"]) - work.heard)  # of what was done elsewhere nobody has told yet
+            work.heard = 0.0
+            yield self._counted(shard, found)
+        for shard, found in kept:
+            self.kept += len(found["status"])
+            self.told(len(found["status"]))
+            yield self._counted(shard, found)
+
+    def _place(self, work: Work, shard: Shard) -> Path | None:
+        return self.store / f"{shard_hash(work.prepared, shard)}.npz" if self.store else None
+
+    def _counted(self, shard: Shard, found: Table) -> tuple[Shard, Table]:
         self.alone += int(found["alone"][0])
         self.failed += int((found["status"] != 0).sum())
-        return found
+        return shard, found
 
     def _frame(self, number: int, structure: Structure, shard: Shard, found: Table) -> "pl.DataFrame":
         import polars as pl
@@ -230,13 +213,6 @@ class Sweep:
         words = {"axes": axes, "how": [self.sampler, self.lanes, self.seed, self.batch, list(objectives)],
                  "structures": [s.settings for s in self.structures]}  # fmt: skip
         return config_hash(words)
-
-
-def shard_hash(prepared: Prepared, shard: Shard) -> str:
-    """Of all that decides the figures of a shard: data, code, settings, lanes."""
-    code = build.program_digest(*PROGRAM), *(build.program_digest(*program) for program in PROGRAMS)
-    lanes = {key: values.tolist() for key, values in shard.table.items()}
-    return config_hash({"config": prepared.config, "identity": prepared.identity, "code": code, "lanes": lanes})
 
 
 def ranked(table: "pl.DataFrame", objectives: Sequence[Objective]) -> "pl.DataFrame":

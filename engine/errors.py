@@ -11,6 +11,7 @@
     ├── KernelHalted        the kernel stopped itself, with a code
     ├── VenueError          a venue cannot be reached; it says nothing about any order
     ├── WireError           a server of a wire (Redis, NATS) is unreachable or refuses
+    ├── ClusterError        machines that run a sweep's shards are gone, differ or refuse
     └── TrackingError       the experiment tracker refused or is unreachable
 
 Messages say what, where and what to do. `TandemError` itself is never raised.
@@ -72,6 +73,10 @@ class VenueError(TandemError):
 
 class WireError(TandemError):
     """A server of a wire (Redis, NATS) is unreachable or refuses."""
+
+
+class ClusterError(TandemError):
+    """Machines that run a sweep's shards are gone, differ or refuse."""
 
 
 class TrackingError(TandemError):

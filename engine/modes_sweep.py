@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine import registry
 from engine.config import Settings, Tracking, setting, unknown
-from engine.errors import ConfigError, TandemError
+from engine.errors import ClusterError, ConfigError, TandemError
+from engine.executors import Executor, opened, pack
 from engine.modes_backtest import Backtest, Dump, fresh, run_backtest
 from engine.modes_upload import TRACKED, Upload, counted, requests, run_upload, upload
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SAME = 1e-9  # relative: figures that are streamed and figures that are not
+APART = ("sweep", "executor", "track", "report", "output", "tracking")  # settings that decide nothing in a lane
 STORE = ".sweeps"  # below the output: shards of sweeps that are not finished
 
 
@@ -59,6 +61,7 @@ class Sweep(Backtest):
     """Settings of mode=sweep: those of a backtest, any of them swept, and the sweep's own."""
 
     sweep: Rules = setting(Rules, "how the sweep goes about its lanes")
+    executor: Executor = setting(Executor, "which machines run the lanes")
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,10 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
     try:
         begin = time.perf_counter()
         try:
-            with _progress(total) as shown:
+            with opened(settings.executor) as work.executor, _progress(total) as shown:
                 work.told = shown.update
                 table = work.run()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ClusterError):
             if root.exists():
                 print(f"\ntandem: interrupted; finished shards are in {root}, the same command goes on with them.",
                       file=sys.stderr)  # fmt: skip
@@ -148,12 +151,10 @@ def structure(names: dict[str, str], settings: Sweep, extend: Callable[[Any], An
     if not (name or path):
         settings.made()  # says what is missing
     data = settings.data
-    resolved = {
-        k: v for k, v in asdict(settings).items() if k not in ("sweep", "track", "report", "output", "tracking")
-    }
+    resolved = {k: v for k, v in asdict(settings).items() if k not in APART}
     return Structure(names, registry.find(str(path or name)), given, settings.prepared, resolved,
                      lambda: len(open_tape(data.source, settings.instruments, settings.start, settings.end,
-                                           **data.options())), extend)  # fmt: skip
+                                           **data.options())), extend, pack=pack)  # fmt: skip
 
 
 def _helper(settings: Any) -> Any:

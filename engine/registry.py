@@ -19,6 +19,7 @@ from engine.errors import ConfigError, StrategyError, TandemError
 from engine.kernel.strategy import Strategy
 
 GROUP = "tandem.strategies"  # the entry points of plugins
+FILE = "tandem_file_"  # how the module of a file is called
 PATH_WORDS = ".py or module, a colon and the class, such as ideas.py:Breakout"
 
 
@@ -104,7 +105,7 @@ def _load_file(path: Path) -> ModuleType:
     full = path.expanduser().resolve()
     if not full.is_file():
         raise StrategyError(f"{path}: there is no such file (looked for {full}).")
-    name = f"tandem_file_{full.stem}"
+    name = f"{FILE}{full.stem}"
     spec = importlib.util.spec_from_file_location(name, full)
     if spec is None or spec.loader is None:
         raise StrategyError(f"{path}: Python cannot load this file as a module.")

@@ -20,7 +20,8 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from backtest.sampling import Axis
 
-NEVER = ("sweep", "track", "report", "tracking", "output", "name", "on_fault")  # keys of the sweep, not of a lane
+# Keys of the sweep, not of a lane.
+NEVER = ("sweep", "executor", "track", "report", "tracking", "output", "name", "on_fault")
 Compose = Callable[..., Any]  # `engine.app.compose`
 
 

@@ -1,9 +1,17 @@
-"""Sweeps on other machines: what leaves this one, and what comes back."""
+"""Sweeps on other machines: what leaves this one, and a Ray cluster of two nodes of which one is killed.
 
+Ray itself (80 MB) is in no environment of ours; the slow test lays its own.
+"""
+
+import json
+import os
 import pickle
 import re
+import secrets
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,3 +156,39 @@ def test_a_cluster_without_tokens_is_refused(tandem: Tandem, monkeypatch: pytest
     said = tandem(*SHORT, "strategy.fast=2,3", "executor=ray", "executor.address=auto")
     assert said.code == 2 and "Start all nodes with RAY_AUTH_MODE=token" in said.err
     assert Executor().kind == "local"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    """An interpreter with Ray on top of this environment, laid once and kept."""
+    where = root / ".pytest_cache/tandem/ray"
+    pins = [line for line in (root / "constraints.txt").read_text().splitlines() if line.startswith("ray==")]
+    made = where / "bin/python"
+    if not (where / "pins.txt").is_file() or (where / "pins.txt").read_text() != pins[0]:
+        venv.create(where, clear=True, with_pip=True)
+        (own,) = where.glob("lib/python*/site-packages")
+        (own / "base.pth").write_text(sysconfig.get_paths()["purelib"])
+        pip = [str(made), "-m", "pip", "install", "-q", "--disable-pip-version-check", pins[0]]
+        done = subprocess.run(pip, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"Ray cannot be installed here: {done.stderr[-300:]}")
+        (where / "pins.txt").write_text(pins[0])
+    return made
+
+
+@pytest.mark.slow
+def test_two_nodes_of_ray_and_one_is_killed(place: Path, root: Path, python: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(root), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
+           "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
+    done = subprocess.run([python, root / "tests/app/ray_nodes.py"], cwd=place, env=env, capture_output=True, text=True)
+    assert (place / "found.json").exists(), done.stderr[-3000:]
+    found = json.loads((place / "found.json").read_text())
+    assert found["killed"] == {"same": True, "lanes": 180, "lost": [False, True], "heard": 180}
+    assert "is left out: its worker died" in done.stderr
+    code, _, said = found["token"]
+    assert code == 2 and "token must be the cluster's" in said
+    code, left, said = found["stopped"]
+    assert code == 130 and left >= 3 and "the same command goes on with them" in said
+    code, more, said = found["dead"]
+    assert code == 2 and more >= 6 and "is dead: its head has not answered" in said
+    assert "the same command goes on with them" in said

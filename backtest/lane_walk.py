@@ -210,9 +210,10 @@ def walk(lp: Loop, t: Tally, until: int, counts: bool, queues: int, cap: int, en
                 at = flat(k, ctx, v, m, vm, t, handler, here + state_at, tape, at, stop)
             else:
                 at = invested(k, ctx, v, m, vm, t, handler, here + state_at, tape, at, stop)
-            called = at < stop and event_at(tape + at).recv < k.next_day
             if at >= end:
                 break
+            met = event_at(tape + at)  # `invested` leaves a bar to the long way where a price is below zero
+            called = at < stop and met.recv < k.next_day and (k.held == 0 or (vm.last >= 0.0 and met.close >= 0.0))
         ev = event_at(tape + at)
         if full:
             empty(lp, k, t, queues, cap, counts)

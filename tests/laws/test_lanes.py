@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -185,3 +186,23 @@ def test_after_a_warm_up_nothing_before_it_is_traded_or_counted() -> None:
     one, other = (evaluate(p, table, warmup=200, returns=np.float64) for p in (python, short))
     assert all(column.tobytes() == other.figures[name].tobytes() for name, column in one.figures.items())
     assert one.returns.tobytes() == other.returns.tobytes() and np.count_nonzero(one.returns) > 10
+
+
+def test_a_position_that_is_held_below_zero() -> None:
+    """Prices below zero (data imported with on_error=keep): each bar is marked, and its handler called."""
+    price = np.concatenate(
+        [np.linspace(10, 200, 300), np.full(300, -200.0) + np.sin(np.arange(300.0)), np.full(99, 5.0)]
+    )
+    events = np.zeros(len(price), Event.dtype)
+    events["kind"], events["ts"] = codes.BAR, MINUTE * (1 + np.arange(len(price)))
+    events["recv"], events["volume"] = events["ts"], 1e6
+    for name, away in (("open", 0), ("high", 1), ("low", -1), ("close", 0)):
+        events[name] = price + away
+    tape = decode(bytes(6), 1, MINUTE)
+    events.flags.writeable = False
+    tape = replace(tape, events=events)
+    prepared = Prepared([Momentum()], tape, 1e5, Risk(), VenueModel(), True, SIZES, "raise", None)
+    assert Grid(prepared, 0).single
+    table = {"strategy.fast": [5, 10], "strategy.slow": [20, 40]}
+    assert (evaluate(prepared, table).figures["refusals"] > 100).all()
+    same(prepared, table, 4096)

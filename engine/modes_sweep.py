@@ -203,7 +203,8 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     known = counted(work, about, table, found.effective * table.height / mine.height)
     place = settings.tracking
     book = heard(place.experiment, known, place.uri, helper) if helper else (count([known]), False)
-    said = found.judge(*book, rules.seed)
+    several = table["structure"].n_unique()
+    said = found.judge(*book, rules.seed, tried=table.height, structures=several)
     choices = [] if found.validation is None else [choice._asdict() for choice in found.validation.choices]
     about["verdict"] = {"word": said.word, "lead": said.lead, "text": said.text, "figures": said.figures,
                         "choices": choices}  # fmt: skip
@@ -311,12 +312,16 @@ def run_best(settings: Best, dump: Dump) -> int:
     lane = Backtest.of({**settings_of(about, row), "track": settings.track, "report": settings.report,
                         "output": settings.output})  # fmt: skip
     lane = replace(lane, tracking=settings.tracking)
+    if settings.track and experiment != settings.tracking.experiment:  # else its ledger would count one lane for many
+        where = f"in experiment {experiment}" if experiment else "not tracked"
+        cure = f"tracking.experiment='{experiment}'" if experiment else f"tandem mode=upload run={folder} first"
+        raise ConfigError(f"The sweep is {where}, so experiment {settings.tracking.experiment} does not count its "
+                          f"{table.height:,} lanes, and calls luck skill: say {cure}, or track=false.")  # fmt: skip
 
     def checked(result: Any) -> None:
         check_same(result.metrics, row)
         tested(result, about)
-        if experiment == settings.tracking.experiment:  # else its ledger does not know the sweep
-            result.kind = names.LANE
+        result.kind = names.LANE
 
     return run_backtest(lane, lambda: dumped(lane), checked, {names.SWEEP_RUN: tracked} if tracked else {})
 

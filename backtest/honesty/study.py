@@ -1,6 +1,7 @@
 """A sweep put to the test: its lanes over folds, their returns for PBO and SPA, and the verdict on its best lane."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from backtest.honesty import splits
 from backtest.honesty.sharpe import Floats, Matrix, effective_lanes
 from backtest.honesty.splits import DAY_NS, Fold, Span
-from backtest.honesty.validate import Table, Validation, extent, of_lanes, validate
+from backtest.honesty.validate import Evaluate, Table, Validation, extent, of_lanes, unranked, validate
 from backtest.honesty.verdict import Verdict, verdict
 from backtest.run import Prepared
 from engine import tracking_names as names
@@ -32,10 +33,11 @@ class Study(NamedTuple):
     effective: float
     validation: Validation | None
 
-    def judge(self, ledger: Ledger, whole: bool, seed: int = 0) -> Verdict:
-        """The verdict on the best lane."""
+    def judge(self, ledger: Ledger, whole: bool, seed: int = 0, *, tried: int = 0, structures: int = 1) -> Verdict:
+        """The verdict on the best lane, of `tried` in all, in so many `structures`."""
         oos = None if self.validation is None else self.validation.path.returns
-        return verdict(self.returns, self.per_year, ledger=ledger, lanes=self.lanes, oos=oos, seed=seed, whole=whole)
+        return verdict(self.returns, self.per_year, ledger=ledger, lanes=self.lanes, oos=oos, seed=seed, whole=whole,
+                       tried=tried, structures=structures)  # fmt: skip
 
 
 def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", folds: int = 5, objective: str = "sharpe",
@@ -65,8 +67,17 @@ def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", fo
         "none": list,
     }
     over = made[split]()
-    tested = validate(evaluate, table, over, objective=objective, sign=sign) if over else None
+    tested = _validated(evaluate, table, over, objective, sign) if over else None
     return Study(np.asarray(matrix[:, 0], np.float64), found.per_year, matrix, lanes - alike * (lanes - 1), tested)
+
+
+def _validated(evaluate: Evaluate, table: Table, over: list[Fold], objective: str, sign: int) -> Validation:
+    """Over the lanes in an order that knows nothing of how they fared: it decides where training leaves a tie."""
+    order = unranked(table)
+    plain = {key: np.asarray(values)[order] for key, values in table.items()}
+    found = validate(evaluate, plain, over, objective=objective, sign=sign)
+    named = [c._replace(lane=int(order[c.lane])) if c.lane >= 0 else c for c in found.choices]
+    return replace(found, choices=named)
 
 
 def shared(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from backtest.run import Prepared
 from engine.errors import ConfigError
 
 Table = Mapping[str, Sequence[Any]]
+LANES = 8192  # whose returns in training are in memory at a time
 
 
 class Evaluation(NamedTuple):
@@ -92,7 +93,8 @@ def validate(evaluate: Evaluate, table: Table, folds: Sequence[Fold], *, objecti
     """In each fold choose the lane of `table` with the best `objective` in training, and run it over the tests.
 
     `objective`: a figure of lanes, the larger the better (`sign` -1: the smaller); where folds train on several spans,
-    one of `bootstrap.HEADLINE`, else ConfigError.
+    one of `bootstrap.HEADLINE`, else ConfigError. Of lanes that are alike in training the first is taken, so the order
+    of `table` must not come from what it is tested on: see `unranked`.
     """
     if objective not in HEADLINE and any(len(fold.train) > 1 for fold in folds):
         raise ConfigError(f"Where folds train before and after a test, {objective!r} cannot be told from returns; take "
@@ -113,8 +115,25 @@ def validate(evaluate: Evaluate, table: Table, folds: Sequence[Fold], *, objecti
     return Validation(list(folds), choices, _stitched(folds, tests), per_year, objective)
 
 
+def unranked(table: Table) -> Any:
+    """Rows of a table in the order of its values, whatever order they came in, say the best of all time first.
+
+    >>> unranked({"a": [2, 1, 1], "b": [1, 9, 5]}).tolist()
+    [2, 1, 0]
+    """
+    codes = [np.unique(v.astype(str) if (v := np.asarray(values)).dtype == object else v, return_inverse=True)[1]
+             for values in table.values()]  # fmt: skip
+    return np.lexsort([code.reshape(-1) for code in reversed(codes)])
+
+
 def _trained(evaluate: Evaluate, table: Table, fold: Fold, objective: str) -> Floats:
     """The objective of every lane on what a fold trains on: as lanes have it, or of the returns of several spans."""
+    lanes = len(next(iter(table.values())))
+    pieces = ({key: values[k : k + LANES] for key, values in table.items()} for k in range(0, lanes, LANES))
+    return np.concatenate([_trained_piece(evaluate, piece, fold, objective) for piece in pieces])
+
+
+def _trained_piece(evaluate: Evaluate, table: Table, fold: Fold, objective: str) -> Floats:
     if len(fold.train) == 1:
         return np.asarray(evaluate(table, fold.train[0], False).figures[objective], np.float64)
     found = [evaluate(table, span, True) for span in fold.train]

@@ -59,13 +59,17 @@ class Verdict(NamedTuple):
 
 
 def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix | None = None, oos: Matrix | None = None,
-            seed: int = 0, whole: bool = True, given: Mapping[str, float] = {}, lead: str = "") -> Verdict:  # fmt: skip
+            seed: int = 0, whole: bool = True, given: Mapping[str, float] = {}, lead: str = "", tried: int = 0,
+            structures: int = 1) -> Verdict:  # fmt: skip
     """Judge a chosen lane by its periodic `returns` over all data.
 
     `ledger`: of the idea on these data, this lane and its sweep included (`engine.ledger.read(…, also=…)`). `lanes`:
     returns of all lanes of its sweep [periods, lanes], if kept; lanes that failed (NaN) are left out. `oos`: returns
     that no choice has seen (`Validation.path.returns`), if there are some. `whole`: whether the tracker was heard; else
     the sentence says that lanes of other sessions are not counted. `given`, `lead`: what the sweep has found already.
+    `tried`: lanes that the best one was chosen from, if `lanes` are only some of them: then p-values are those of so
+    many, 1 - (1 - p)^(tried / lanes), which is right for independent lanes and too large for others (Z. Sidak 1967).
+    `structures`: among how many it was chosen on all data, `oos` included: then that is no figure out of sample.
     """
     found = {**_of_lane(np.asarray(returns, np.float64), per_year, ledger), **given}
     tested = None if oos is None or len(oos) < 2 else np.asarray(oos, np.float64)
@@ -81,12 +85,19 @@ def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix |
         kept = lanes if well.all() else lanes[:, well]
         found[names.PBO] = overfitting(kept, _blocks(kept.shape[1])).pbo
         test = superior(kept, seed=seed)
-        found[names.SPA], found[names.REALITY_CHECK] = test.spa, test.reality_check
+        more = max(tried / max(lanes.shape[1], 1), 1.0)
+        found[names.SPA], found[names.REALITY_CHECK] = (1 - (1 - p) ** more for p in (test.spa, test.reality_check))
     best = found.pop("luck", math.nan)
     known = {name: value for name, value in found.items() if math.isfinite(value)}
+    lead = lead or _lead(known, ranges)
+    if structures > 1 and known.pop(names.OOS_SHARPE, None) is not None:
+        lead = lead.replace("no choice has seen", f"no choice of numbers has seen, but the choice among {structures} "
+                            "structures has")  # fmt: skip
     word, own = _word(known), moments(returns).sharpe * per_year**0.5
     said = _sentence(word, known, best, own, ledger, whole)
-    return Verdict(word, lead or _lead(known, ranges), said, known, ranges)
+    if lanes is not None and tried > lanes.shape[1]:
+        said += f" PBO and SPA are told from {lanes.shape[1]:,} of {tried:,} lanes."
+    return Verdict(word, lead, said, known, ranges)
 
 
 def _of_lane(returns: Floats, per_year: float, ledger: Ledger) -> dict[str, float]:

@@ -154,6 +154,11 @@ def test_the_best_again(tandem: Tandem, place: Path) -> None:
     assert f"{row['total_return']:.2%}".replace("%", " %") in said.out
     assert "rank=9: the sweep has 6 lanes" in tandem("mode=best", f"sweep={where}", "rank=9").err
     assert "no folder of a sweep" in tandem("mode=best", "sweep=outputs").err
+    # As a tracked run it would be one lane to the ledger, which has not heard of the six.
+    said = tandem(
+        "mode=best", f"sweep={where}", "report=false", "track=true", f"tracking.uri=sqlite:///{place}/runs.db"
+    )
+    assert said.code == 2 and "does not count its 6 lanes" in said.err and not (place / "runs.db").exists()
     table = pl.read_parquet(where / "lanes.parquet")
     table.with_columns(sharpe=table["sharpe"] + 0.1).write_parquet(where / "lanes.parquet")
     assert "are not those of the sweep" in tandem("mode=best", f"sweep={where}", *QUICK).err

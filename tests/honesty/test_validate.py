@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtest.honesty import validate as validation
 from backtest.honesty.bootstrap import figures
 from backtest.honesty.splits import DAY_NS, Fold, Span, combinatorial, holdout, paths, purged, walk_forward
-from backtest.honesty.validate import Evaluate, Evaluation, extent, of_lanes, validate
+from backtest.honesty.study import _validated
+from backtest.honesty.validate import Evaluate, Evaluation, extent, of_lanes, unranked, validate
 from backtest.lanes import Lanes, between
 from backtest.run import prepare
 from engine.errors import ConfigError
@@ -91,6 +93,35 @@ def test_the_test_decides_nothing_and_order_does_not_matter(seed: int, split: st
     again = validate(known(returns), {"lane": order}, folds)
     assert [order[c.lane] for c in again.choices] == [c.lane for c in found.choices]
     assert (again.path.returns == found.path.returns).all()
+
+
+@given(st.integers(0, 10**6), st.sampled_from(sorted(SPLITS)))
+@settings(max_examples=10)
+def test_of_lanes_that_tie_in_training_none_is_taken_for_its_test(seed: int, split: str) -> None:
+    """Lanes that differ at the end only, such as limits that nothing reached before, listed as a ranking lists them."""
+    returns = np.repeat(noise(seed, 1), 6, axis=1)
+    returns[-240:] += noise(seed + 1, 6)[-240:]
+    best_first = np.argsort(-returns.mean(axis=0) / returns.std(axis=0))
+    first, ranked = (
+        _validated(known(returns), {"lane": lanes}, SPLITS[split], "sharpe", 1) for lanes in (range(6), best_first)
+    )
+    assert [best_first[c.lane] for c in ranked.choices] == [c.lane for c in first.choices]
+    assert all((a.returns == b.returns).all() for a, b in zip(first.paths, ranked.paths, strict=True))
+    assert unranked({"a": ["x", "y"], "b": np.array([2, None], object)}).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_training_holds_the_returns_of_some_lanes_at_a_time(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, asked = known(noise(5)), list[int]()
+
+    def evaluate(table: Any, span: Span, wanted: bool) -> Evaluation:
+        asked.append(len(table["lane"]))
+        return plain(table, span, wanted)
+
+    whole = validate(plain, {"lane": range(5)}, SPLITS[split])
+    monkeypatch.setattr(validation, "LANES", 2)
+    found = validate(evaluate, {"lane": range(5)}, SPLITS[split])
+    assert found.choices == whole.choices and max(asked) == 2
 
 
 def test_the_smaller_may_be_the_better() -> None:

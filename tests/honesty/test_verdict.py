@@ -76,6 +76,30 @@ def test_what_was_not_tested_is_not_skill() -> None:
     assert "tracker was not heard" in v.verdict(good[:, 0], YEAR, ledger=of(good), whole=False).sentence
 
 
+def test_the_best_of_many_is_not_held_against_few() -> None:
+    """The best of 2,000 lanes of noise, of which 100 are kept: its p-value is that of the best of 2,000."""
+    sure, plain = 0, 0
+    for seed in range(20):
+        noise = lanes(seed, 2000, periods=150)
+        some = np.column_stack([best(noise), noise[:, :99]])
+        book = of(some)
+        told = v.verdict(some[:, 0], YEAR, ledger=book, lanes=some, tried=2000)
+        alone = v.verdict(some[:, 0], YEAR, ledger=book, lanes=some)
+        sure, plain = sure + (told.figures[names.SPA] < 0.1), plain + (alone.figures[names.SPA] < 0.1)
+        assert told.figures[names.SPA] == pytest.approx(1 - (1 - alone.figures[names.SPA]) ** 20)
+        assert told.text.endswith("PBO and SPA are told from 100 of 2,000 lanes.") and "told from" not in alone.text
+    assert sure <= 5 and plain >= 14
+
+
+def test_a_structure_that_was_chosen_on_all_data_has_no_figure_out_of_sample() -> None:
+    good = lanes(1, edge=0.0018)
+    given = {"ledger": of(good), "lanes": good, "oos": lanes(9, 1, 0.0018)[:, 0]}
+    assert v.verdict(good[:, 0], YEAR, **given).word == v.SKILL
+    found = v.verdict(good[:, 0], YEAR, **given, structures=4)
+    assert found.word == v.OPEN and names.OOS_SHARPE not in found.figures
+    assert "that no choice of numbers has seen, but the choice among 4 structures has." in found.lead
+
+
 @given(st.integers(0, 10**6), st.integers(0, 5))
 @settings(max_examples=8)
 def test_more_lanes_in_the_ledger_never_help(seed: int, more: int) -> None:

@@ -66,6 +66,29 @@ def test_lanes_without_a_figure_are_evaluated_lanes() -> None:
     assert (found.lanes, found.scored, found.mean) == (5, 2, 2.0)
 
 
+def test_a_sweep_of_several_structures_saw_the_data_of_all() -> None:
+    from types import SimpleNamespace
+
+    import polars as pl
+
+    from backtest.run import prepare
+    from engine.modes_upload import counted
+    from strategies import Momentum
+
+    early, late = (
+        prepare(Momentum(), "equities", start=a, end=b)
+        for a, b in (("2000-01-01", "2001-01-01"), ("2008-01-01", "2009-01-01"))
+    )
+    table = pl.DataFrame({"sharpe": [0.5, 1.0]})
+    rows = [
+        counted(SimpleNamespace(structures=[SimpleNamespace(prepared=p) for p in ran]), {"hash": "h"}, table, 2.0)
+        for ran in ([early], [late], [early, late], [early, late])
+    ]
+    spans = [(int(p.tape.events["ts"][0]), int(p.tape.events["ts"][-1])) for p in (early, late)]
+    assert [ledger.count([row], *spans[1]).lanes for row in rows[:3]] == [0, 2, 2]
+    assert ledger.count(rows, *spans[0]).lanes == 4 and len({row["tags"][names.CONTENT] for row in rows}) == 3
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Sweeps of forty thousand lanes each, 25 of them, in a real store; one of them was deleted in the UI."""

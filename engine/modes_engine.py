@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from engine import registry
 from engine.config import Data, Risk, Settings, Tracking, config_hash, setting
-from engine.errors import ConfigError, ImageError, WireError
+from engine.errors import ConfigError, ImageError, TrackingError, WireError
 from engine.live.settings import Admin, Execution, Feed, Lease, Nats
 
 Dump = Callable[[], str]
@@ -228,6 +228,9 @@ def promoted_plan(settings: Live, root: Path) -> tuple[Any, Any]:
     build.may_compile = False
     models = Models(settings.tracking.uri)
     version = models.resolve(str(settings.from_))
+    if version.gates != "passed":
+        raise TrackingError(f"{version} is no model to trade: its gates are {version.gates or 'unchecked'}. See which "
+                            f"with tandem mode=promote run={version.run_id[:8]} model={version.name}.")  # fmt: skip
     folder = (root / "bundles" / version.bundle[:16]).absolute()
     if not folder.exists():
         with atomic_dir(folder) as part:

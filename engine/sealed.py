@@ -6,6 +6,7 @@ Law 2: a file that is altered, missing or new is named, and the folder is refuse
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ def seal(folder: Path, words: Mapping[str, Any]) -> str:
 
 
 def unseal(folder: Path, digest: str, what: str, cure: str) -> dict[str, Any]:
-    """The words of a sealed folder. Raises DataError naming `what`, the first difference, and `cure`."""
+    """The words of a sealed folder. Raises DataError naming `what`, the first difference, and `cure`.
+
+    What Python has compiled beside sources is removed: no seal covers it, and it would run in place of them.
+    """
+    for compiled in [*folder.rglob("__pycache__")]:
+        shutil.rmtree(compiled, ignore_errors=True)
     try:
         text = (folder / SEAL).read_bytes()
     except OSError as error:

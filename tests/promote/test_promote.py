@@ -1,6 +1,7 @@
 """Promotion on a real MLflow store: what passes is live, byte for byte; what does not says what, and what to do."""
 
 import importlib.util
+import py_compile
 import re
 import shutil
 from collections.abc import Callable
@@ -280,6 +281,29 @@ def test_a_file_too_many(promoted: Promoted, bundle: Path) -> None:
     (bundle / "recorded" / "source" / "numpy.py").write_text("")
     with pytest.raises(DataError, match=r"numpy\.py does not belong to it"):
         opened(bundle, promoted)
+
+
+def test_what_python_compiled_beside_sources_is_not_run(promoted: Promoted, bundle: Path) -> None:
+    """No seal covers it, and Python takes it in place of the source, without a look at that if it says so."""
+    source = bundle / "recorded" / "source" / "ideas.py"
+    text = source.read_text()
+    source.write_text("raise SystemExit('not what was sealed')\n")
+    py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    source.write_text(text)
+    assert opened(bundle, promoted).recorded.names()
+
+
+def test_shut_gates_do_not_trade(desk: Desk, promoted: Promoted, tmp_path: Path, monkeypatch: Any) -> None:
+    """By its number, or by an alias that somebody moved."""
+    monkeypatch.setattr(build, "may_compile", True)  # put back afterwards
+    shut = desk.promote(desk.run(Momentum(fast=3, slow=9), {}), model="breakout").version
+    desk.models._do("set_registered_model_alias", "breakout", "moved", shut.version)
+    for wanted in (str(shut), "breakout@moved"):
+        live = modes_engine.Live.of({"from": wanted, "tracking": {"uri": desk.uri}})
+        with pytest.raises(TrackingError, match=rf"{shut} is no model to trade: its gates are failed"):
+            modes_engine.promoted_plan(live, tmp_path)
+    live = modes_engine.Live.of({"from": str(promoted.version), "tracking": {"uri": desk.uri}})
+    assert modes_engine.promoted_plan(live, tmp_path)[1].version == promoted.version.version
 
 
 def test_another_processor_version_or_kernel(promoted: Promoted, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ class Live(Settings):
     feed: Feed = setting(Feed, "market data")
     nats: Nats = setting(Nats, "reports in, signals and refusals out")
     execution: Execution = setting(Execution, "where orders go")
-    lease: Lease = setting(Lease, "one engine for each id")
+    lease: Lease = setting(Lease, "one engine for each id, and for each account")
     admin: Admin = setting(Admin, "metrics, health and commands over HTTP")
     track: bool = setting(True, "log the session to MLflow when it has ended")
     tracking: Tracking = setting(Tracking, "where sessions are tracked")
@@ -69,9 +69,9 @@ def run_live(settings: Live, dump: Dump) -> int:
     from engine.live.lease import Lease as HeldLease
     from engine.live.logs import Logs
     from engine.live.nats_bus import checked
-    from engine.live.opening import opened
 
     checked(settings.engine, "engine")
+    checked(settings.execution.account, "account")
     root, promoted = Path(settings.journal) / settings.engine, None
     if settings.from_:
         plan, promoted = promoted_plan(settings, root)
@@ -91,17 +91,9 @@ def run_live(settings: Live, dump: Dump) -> int:
             for one in held:
                 one.stop(f"its lease is lost ({why})")
 
-        lease = HeldLease(settings.feed.url, settings.engine, settings.lease.ttl_s, lost)
+        lease = HeldLease(settings.feed.url, settings.engine, settings.execution.account, settings.lease.ttl_s, lost)
         await lease.acquire()
-        try:
-            found, new = await asyncio.get_running_loop().run_in_executor(
-                None, opened, root, plan, registry.find, settings.session == "new", words, settings.sync_ms,
-                settings.snapshot_every, lambda text: print(f"Journal  {text}", flush=True))  # fmt: skip
-            if not lease.valid:
-                raise WireError(f"engine {settings.engine}: its lease was lost while its journal was read")
-        except BaseException:
-            await lease.release()
-            raise
+        found, new = await held_open(settings, plan, root, words, lease)
         engine = engine_of(settings, plan, found, lease, held)
         kernel = engine.session.machine.kernel
         if new or asked_before(found.journal) != settings.trading:
@@ -130,6 +122,24 @@ def run_live(settings: Live, dump: Dump) -> int:
         finally:  # after the loop: MLflow takes seconds
             for one in sessions if settings.track else ():
                 track.log(track.request(one, settings.engine, settings.tracking), promoted)
+
+
+async def held_open(settings: Live, plan: Any, root: Path, words: Mapping[str, Any], lease: Any) -> tuple[Any, bool]:
+    """The session to run and whether it is new; the lease, which is held, is given back when there is none."""
+    from engine.live.opening import opened
+
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.run_in_executor(
+            None, opened, root, plan, registry.find, settings.session == "new", words, settings.sync_ms,
+            settings.snapshot_every, lambda text: print(f"Journal  {text}", flush=True),
+            lambda least: asyncio.run_coroutine_threadsafe(lease.number(least), loop).result())  # fmt: skip
+        if not lease.valid:
+            raise WireError(f"engine {settings.engine}: its lease was lost while its journal was read")
+    except BaseException:
+        await lease.release()
+        raise
+    return found
 
 
 def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]) -> Any:

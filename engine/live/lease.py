@@ -1,9 +1,12 @@
-"""One live engine for each id: a lease in Redis with a fencing token.
+"""One live engine for each id and one for each account: a lease of both in Redis, with one fencing token.
 
 Law 1: at most one holder at a time; `valid` is false before the lease can go to another, whatever the network does.
 Law 2: tokens grow from holder to holder, also when Redis has lost its data: they are its clock in ms, or one more.
+Law 3: both are taken, kept, lost and given back together.
+Law 4: no two sessions of an account have one number: it is in every order id.
 
-Keys: `tandem:lease:<engine>` holds the owner and expires, `tandem:token:<engine>` holds the latest token.
+Keys: `tandem:lease:<engine>` and `tandem:lease:account:<account>` hold the owner and expire, `tandem:token:…` the
+latest token of each, `tandem:session:<account>` the latest number of a session.
 """
 
 import asyncio
@@ -21,36 +24,53 @@ LOG = logging.getLogger("tandem.live")
 MARGIN = 0.2  # of the ttl: how long before its end we stop to believe in it
 
 TAKE = """
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return {0, owner, redis.call('PTTL', KEYS[1])} end
-local now = redis.call('TIME')
-local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, now[1] * 1000 + math.floor(now[2] / 1000))
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('SET', KEYS[2], string.format('%.0f', token))
-return {1, string.format('%.0f', token), 0}
+local token = redis.call('TIME')
+token = token[1] * 1000 + math.floor(token[2] / 1000)
+for i = 1, #KEYS, 2 do
+  local owner = redis.call('GET', KEYS[i])
+  if owner and owner ~= ARGV[1] then return {0, owner, redis.call('PTTL', KEYS[i]), KEYS[i]} end
+  token = math.max(token, tonumber(redis.call('GET', KEYS[i + 1]) or '0') + 1)
+end
+for i = 1, #KEYS, 2 do
+  redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2])
+  redis.call('SET', KEYS[i + 1], string.format('%.0f', token))
+end
+return {1, string.format('%.0f', token), 0, ''}
 """
 # A lease that expired and that nobody took in between is still ours: the token is.
 RENEW = """
-local owner = redis.call('GET', KEYS[1])
-if redis.call('GET', KEYS[2]) ~= ARGV[3] or (owner and owner ~= ARGV[1]) then return owner or 'another token' end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+for i = 1, #KEYS, 2 do
+  local owner = redis.call('GET', KEYS[i])
+  if redis.call('GET', KEYS[i + 1]) ~= ARGV[3] or (owner and owner ~= ARGV[1]) then return owner or 'another token' end
+end
+for i = 1, #KEYS, 2 do redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
 return 'OK'
 """
-LEAVE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+LEAVE = """
+for i = 1, #KEYS, 2 do if redis.call('GET', KEYS[i]) == ARGV[1] then redis.call('DEL', KEYS[i]) end end
+return 0
+"""
+NUMBER = """
+local number = math.max(tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[1]) or '0') + 1)
+redis.call('SET', KEYS[1], string.format('%.0f', number))
+return number
+"""
 
 
 class Lease:
-    """Holds the lease of an engine id for `ttl_s` seconds at a time and renews it at a third of that.
+    """Holds the lease of an engine id and an account for `ttl_s` seconds at a time and renews it at a third of that.
 
     `lost` is called once, on the loop, when it cannot be held; after that `valid` stays false.
     """
 
-    def __init__(self, url: str, engine: str, ttl_s: float = 10.0, lost: Callable[[str], None] | None = None) -> None:
-        self.url, self.engine, self.ttl_s, self.token = url, engine, ttl_s, 0
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    def __init__(self, url: str, engine: str, account: str, ttl_s: float = 10.0,
+                 lost: Callable[[str], None] | None = None) -> None:  # fmt: skip
+        self.url, self.engine, self.account, self.ttl_s, self.token = url, engine, account, ttl_s, 0
+        self.owner = f"{engine}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._lost = lost or (lambda why: None)
         self._until, self._task = 0.0, None  # type: tuple[float, asyncio.Task[None] | None]
-        self._keys = (f"tandem:lease:{engine}", f"tandem:token:{engine}")
+        self._keys = tuple(f"tandem:{what}:{whose}" for whose in (engine, f"account:{account}")
+                           for what in ("lease", "token"))  # fmt: skip
 
     @property
     def valid(self) -> bool:
@@ -61,14 +81,28 @@ class Lease:
         """Take the lease; the fencing token. Raises WireError when another engine has it, or Redis is not reachable."""
         connection = await connect(self.url)
         asked = time.monotonic()
-        taken, what, left = await connection.call("EVAL", TAKE, 2, *self._keys, self.owner, int(self.ttl_s * 1000))
+        said = await connection.call("EVAL", TAKE, 4, *self._keys, self.owner, int(self.ttl_s * 1000))
+        taken, what, left, key = said
         if not taken:
             await connection.close()
-            raise WireError(f"engine {self.engine} runs already: {what.decode()} holds its lease for another "
-                            f"{left / 1000:.1f} s. Stop it, or give this one another id.")  # fmt: skip
+            holder, rest = what.decode(), f"for another {left / 1000:.1f} s"
+            if key.decode() == self._keys[0]:
+                raise WireError(f"engine {self.engine} runs already: {holder} holds its lease {rest}. Stop it, or give "
+                                "this one another id.")  # fmt: skip
+            raise WireError(f"account {self.account} is traded already: engine {holder} holds its lease {rest}. Two on "
+                            "one account would take each other's orders and positions for their own. Stop that one, or "
+                            "give this one another account.")  # fmt: skip
         self.token, self._until = int(what), self._end(asked)
         self._task = asyncio.get_running_loop().create_task(self._hold(connection))
+        await asyncio.sleep(0)  # it has begun: whenever it is cancelled, it closes the connection
         return self.token
+
+    async def number(self, least: int) -> int:
+        """A number for a new session that no other of this account has, and not below `least`. Raises WireError."""
+        connection = await connect(self.url)
+        found = await connection.call("EVAL", NUMBER, 1, f"tandem:session:{self.account}", least)
+        await connection.close()
+        return int(found)
 
     def _end(self, asked: float) -> float:
         return asked + self.ttl_s * (1.0 - MARGIN)
@@ -93,7 +127,7 @@ class Lease:
                 if open_now[0].closed.done():
                     open_now[0] = await asyncio.wait_for(connect(self.url), max(0.01, self._until - asked))
                 renewal = open_now[0].call(
-                    "EVAL", RENEW, 2, *self._keys, self.owner, int(self.ttl_s * 1000), self.token
+                    "EVAL", RENEW, 4, *self._keys, self.owner, int(self.ttl_s * 1000), self.token
                 )
                 said = await asyncio.wait_for(renewal, max(0.01, self._until - asked))
             except (WireError, OSError, TimeoutError) as error:
@@ -114,7 +148,7 @@ class Lease:
         self._until, self._task = 0.0, None
         try:
             connection = await connect(self.url)
-            await connection.call("EVAL", LEAVE, 1, self._keys[0], self.owner)
+            await connection.call("EVAL", LEAVE, 4, *self._keys, self.owner)
             await connection.close()
         except WireError as error:
             LOG.warning("engine %s: its lease is not given back (%s); it ends by itself", self.engine, error)

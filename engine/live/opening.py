@@ -26,10 +26,12 @@ def folders(root: Path) -> list[Path]:
 
 
 def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, Any], sync_ms: float,
-           snapshot_every: int, told: Callable[[str], None]) -> tuple[Recovered, bool]:  # fmt: skip
+           snapshot_every: int, told: Callable[[str], None],
+           number: Callable[[int], int] = lambda least: least) -> tuple[Recovered, bool]:  # fmt: skip
     """The latest session of the journals below `root`, gone on with; a new one where there is none, or if `fresh`.
 
-    Returns it and whether it is new. `words`: what else its header keeps. Raises ConfigError when the settings are not
+    Returns it and whether it is new. `words`: what else its header keeps. `number` makes the number of a new session of
+    the least that it may be: no other session of the account may have it. Raises ConfigError when the settings are not
     those of the latest session, JournalError and ImageError as `recover`.
     """
     known = folders(root)
@@ -51,11 +53,11 @@ def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, 
         for note in found.notes:
             told(note)
         return found, False
-    number = max([int((time.time() - EPOCH_S) // 60), *(int(path.name) + 1 for path in known if path.name.isdigit())])
-    plan = replace(plan, session=number)
-    writer = JournalWriter(root / f"{number:08d}", plan.header(PROGRAM, **words), sync_ms=sync_ms)
+    least = max([int((time.time() - EPOCH_S) // 60), *(int(path.name) + 1 for path in known if path.name.isdigit())])
+    plan = replace(plan, session=number(least))
+    writer = JournalWriter(root / f"{plan.session:08d}", plan.header(PROGRAM, **words), sync_ms=sync_ms)
     session = Session(plan.machine(), writer, snapshot_every=snapshot_every)
-    told(f"session {number} begins")
+    told(f"session {plan.session} begins")
     return Recovered(session, Journal(writer.folder), writer.place), True
 
 

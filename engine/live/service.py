@@ -1,7 +1,7 @@
 """The execution service without its wire: who may send, what was sent before, and what the desk made of it.
 
 Law 1: an instruction is kept (`keep`) before the desk carries it out, and the ack comes after both.
-Law 2: a repeated instruction has no effect; the engine with the newest token and connection is the only one heard.
+Law 2: a repeated instruction has no effect; of all engines the one with the newest token and connection is heard.
 Law 3: reports leave in the order of their exec ids, each once.
 """
 
@@ -121,7 +121,7 @@ class Service:
 
     def _fence(self, engine: str, token: int, connection: int) -> None:
         """Refuse whoever is not the newest; remember who is. Raises Refused."""
-        highest = self.fences.get(engine, (0, 0))
+        highest = max(self.fences.values(), default=(0, 0))  # whoever it was: an account has one engine at a time
         if (token, connection) < highest:
             self.counts["fenced"] += 1
             raise Refused(f"engine {engine}: token {token}, connection {connection} is not the newest, which is "

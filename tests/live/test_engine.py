@@ -122,7 +122,7 @@ class Floor:
 
     async def engine(self, during: Callable[[Engine], Any], **seat: Any) -> Engine:
         """An engine from beginning to end; `during` is awaited while it runs."""
-        lease = Lease(self.redis.url, self.name, 5.0, lambda why: None)
+        lease = Lease(self.redis.url, self.name, self.name, 5.0, lambda why: None)
         token = await lease.acquire()
         found, _ = opening.opened(self.place / "journals", self.plan, find, False, {}, 0.0, 500, print)
         bus, quarantine = Bus(self.nats.url, "engine"), Quarantine()
@@ -205,7 +205,7 @@ def test_it_trades_stops_and_goes_on(images: None, redis: Server, nats: Server, 
 
 def test_a_second_one_does_not_start(redis: Server, run: Run) -> None:
     async def main() -> None:
-        one, two = Lease(redis.url, "alone"), Lease(redis.url, "alone")
+        one, two = Lease(redis.url, "alone", "a"), Lease(redis.url, "alone", "b")
         await one.acquire()
         with pytest.raises(WireError, match="engine alone runs already"):
             await two.acquire()

@@ -220,10 +220,11 @@ def test_fencing(run: Run) -> None:
             await until(settled(client, made, 1))
             channel = grpc.aio.insecure_channel(made.address)
             submit = channel.unary_unary(f"/{SERVICE}/Submit", lambda m: m.SerializeToString(), pb.Acks.FromString)
-            late = order_batch(fresh(9), NAMES, account="a", engine="e", token=5, connection=1, batch=1)
-            with pytest.raises(grpc.aio.AioRpcError) as error:
-                await submit(late)
-            assert error.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+            for engine, token in (("e", 5), ("another one on the account", 4)):
+                late = order_batch(fresh(9), NAMES, account="a", engine=engine, token=token, connection=1, batch=1)
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await submit(late)
+                assert error.value.code() == grpc.StatusCode.FAILED_PRECONDITION
             for schema, account in ((1, "b"), (2, "a")):
                 wrong = order_batch(fresh(9), NAMES, account=account)
                 wrong.schema = schema

@@ -376,7 +376,7 @@ def test_publisher_keeps_its_pace_and_its_heartbeats(redis: Server, run: Run) ->
 def test_lease_excludes_and_returns(redis: Server, run: Run) -> None:
     async def main() -> None:
         name, told = fresh(), []
-        first, second = Lease(redis.url, name, 0.6), Lease(redis.url, name, 0.6, told.append)
+        first, second = Lease(redis.url, name, name, 0.6), Lease(redis.url, name, name, 0.6, told.append)
         token = await first.acquire()
         with pytest.raises(WireError, match=r"runs already: .* holds its lease for another 0\.\d s"):
             await second.acquire()
@@ -395,18 +395,46 @@ def test_lease_excludes_and_returns(redis: Server, run: Run) -> None:
     run(main())
 
 
+def test_lease_of_an_account(redis: Server, run: Run) -> None:
+    """Another engine on the same account does not start, holds nothing then, and ends when the account goes."""
+
+    async def main() -> None:
+        account, told = fresh(), []
+        first, second = Lease(redis.url, fresh(), account, 0.6), Lease(redis.url, fresh(), account, 0.6, told.append)
+        token = await first.acquire()
+        said = rf"account {account} is traded already: engine {first.engine}@\S+ holds its lease for another 0\.\d s"
+        with pytest.raises(WireError, match=said):
+            await second.acquire()
+        elsewhere = Lease(redis.url, second.engine, fresh(), 0.6)
+        await elsewhere.acquire()
+        await elsewhere.release()
+        numbers = [await first.number(7), await first.number(7)]
+        await first.release()
+        assert await second.acquire() > token, "tokens grow from engine to engine of an account"
+        assert [*numbers, await second.number(7), await second.number(20)] == [7, 8, 9, 20]
+        connection = await connect(redis.url)
+        await connection.call("SET", f"tandem:lease:account:{account}", "somebody else")
+        await until(lambda: told)
+        assert not second.valid and "somebody else has taken it" in told[0]
+        await second.release()
+        assert await connection.call("EXISTS", f"tandem:lease:{second.engine}") == 0, "what is ours is given back"
+        await connection.close()
+
+    run(main())
+
+
 @pytest.mark.slow
 def test_lease_ends_with_us_before_it_ends_in_redis(own_redis: Server, run: Run) -> None:
     async def main() -> None:
         told: list[float] = []
-        lease = Lease(own_redis.url, "e", 1.0, lambda why: told.append(time.monotonic()))
+        lease = Lease(own_redis.url, "e", "e", 1.0, lambda why: told.append(time.monotonic()))
         token = await lease.acquire()
         own_redis.freeze(True)
         frozen = time.monotonic()
         await until(lambda: told, 3.0)
         assert not lease.valid and told[0] - frozen < 1.0
         own_redis.freeze(False)
-        other = Lease(own_redis.url, "e", 1.0)
+        other = Lease(own_redis.url, "e", "e", 1.0)
         await until_acquired(other)
         assert other.token > token
         own_redis.kill()

@@ -14,7 +14,7 @@ from dataclasses import asdict, fields
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args
 
-from engine.errors import ConfigError, TandemError, TrackingError
+from engine.errors import ConfigError, TandemError
 
 if TYPE_CHECKING:
     from engine.config import Settings
@@ -25,12 +25,12 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0, 2 for an error of the user's, 3 of the tracker, 130 for Ctrl-C."""
+    """Run the command line; the exit status: 0, 2 for an error, 130 for Ctrl-C; a mode may give another."""
     try:
         return run(list(sys.argv[1:] if argv is None else argv))
     except TandemError as error:
         print(f"tandem: {error}", file=sys.stderr)
-        return 3 if isinstance(error, TrackingError) else 2
+        return 2
     except KeyboardInterrupt:
         print("\ntandem: interrupted; nothing half-written was left behind.", file=sys.stderr)
         return INTERRUPTED

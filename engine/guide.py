@@ -14,8 +14,8 @@ HEAD = """Tandem: one strategy core, two seats: history and live.
   tandem mode=backtest strategy=momentum strategy.fast=20 data=equities start=2005-01-01 venue.taker_bps=5
   tandem mode=backtest strategy=ideas.py:Breakout strategy.entry=40 data=bars.csv track=false
 """
-TAIL = """Flags: --cfg job (print the resolved settings, of mode=backtest if none is named, and stop), --help,
-  --version, --completion bash|zsh.
+TAIL = """Flags: -m (a sweep: keys take several values), --cfg job (print the resolved settings, of mode=backtest if
+  none is named, and stop), --help, --version, --completion bash|zsh.
 A file conf/GROUP/NAME.yaml in the working directory is a choice GROUP=NAME of your own."""
 SHELLS = {
     "bash": "complete -o nospace -o default -C 'tandem --complete' tandem",

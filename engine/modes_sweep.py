@@ -83,6 +83,7 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
     """Run all lanes, print the best, write, track; 3 when only the tracking failed."""
     from backtest import sweep as sweeps
     from backtest.sampling import chosen, count
+    from engine.store.files import notice
 
     settings = found[0][1]
     rules = settings.sweep
@@ -116,10 +117,13 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
             raise
         about = sweeps.manifest(work, table, time.perf_counter() - begin)
         print(said(about, table, rules), flush=True)
+        notice("Asking how likely this is luck ...")
         known, book = judged(settings, work, table, about, helper or None)
         print(f"\n{fill(about['verdict']['text'], 100)}", flush=True)
+        notice("Writing the results ...")
         where = _write(settings, work, table, about, dump, known, book)
-        print(f"\nLanes    {where / 'lanes.parquet'}\nReport   {where / 'sweep.html'}\n"
+        page = f"Report   {where / 'sweep.html'}\n" if settings.report else ""
+        print(f"\nLanes    {where / 'lanes.parquet'}\n{page}"
               f"Again    tandem mode=best sweep={where} rank=1", flush=True)  # fmt: skip
         _forget(root)
         return upload(where, settings.tracking, helper or None) if settings.track else 0
@@ -244,6 +248,7 @@ def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], where: Pa
     """One lane as a full run with its report, below `where`; what the tracker is to hear of it."""
     from backtest.honesty.verdict import judge
     from backtest.record import promotable
+    from backtest.report.surface import lane_name
     from backtest.sweep import settings_of
     from engine import tracking_names as names
 
@@ -256,7 +261,7 @@ def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], where: Pa
     result.report(where / "report.html")
     result.image(where / "report.png")
     with promotable(result, where) as (_, seals):
-        told: dict[str, Any] = result.request({**seals, names.KIND: names.LANE})
+        told: dict[str, Any] = result.request({**seals, names.KIND: names.LANE}, lane_name(result, about, row))
     return {**told, "artifacts_dir": f"best/{where.name}"}
 
 

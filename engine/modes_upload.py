@@ -81,7 +81,8 @@ def upload(where: Path, tracking: Tracking, helper: Any) -> int:
         return 3
     (where / TRACKED).write_text(f"{run.run_id} {told['experiment']}\n", encoding="utf-8")
     place = run.url if run.url.startswith("http") else "make ui (or tandem mode=ui)"
-    print(f"Tracked  run {run.run_id[:8]} with its best {len(told['children'])} in experiment {told['experiment']}; "
+    its_best = f" with its best {len(told['children'])}" if told["children"] else ""
+    print(f"Tracked  run {run.run_id[:8]}{its_best} in experiment {told['experiment']}; "
           f"open it with {place}")  # fmt: skip
     return 0
 

@@ -167,10 +167,11 @@ def _contained(uri: str, kept: str | None) -> Iterator[None]:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = f" The results are safe in {kept}." if kept else ""
-        raise TrackingError(
-            f"tracker {uri}: {first[:300]}.{where} Check that the place is writable or that the "
-            "server answers, set another by MLFLOW_TRACKING_URI, or switch tracking off."
-        ) from error
+        advice = (" Check that the place is writable or that the server answers, set another by MLFLOW_TRACKING_URI, "
+                  "or switch tracking off.")  # fmt: skip
+        if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+            advice = ""  # it did answer
+        raise TrackingError(f"tracker {uri}: {first[:300]}.{where}{advice}") from error
 
 
 def _client(uri: str) -> Any:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 SHOWN = ("total_return", "annual_return", "sharpe", "sortino", "max_drawdown", "trades", "win_rate", "profit_factor")
 BINS, MOST, LINES = 24, 80, 1_000  # of an axis with more values than MOST; lines of parallel coordinates, twice
-QUANTILES = (("median", 0.5, BLUE), ("best tenth", 0.9, GREY), ("worst tenth", 0.1, RED))
+QUANTILES = (("median", 0.5, BLUE), ("best tenth", 0.9, GREY), ("worst tenth", 0.1, RED))  # of what is maximised
+SCALE = "Viridis"  # plotly.js and matplotlib both know it: a name that plotly.js does not know is another scale
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;max-width:1100px;margin:24px auto;padding:0 16px}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:3px 12px;text-align:right}
-th{border-bottom:1px solid #c6ccd4}h1{font-size:22px}h2{font-size:17px;margin-top:32px}.chart{height:460px}
+td{white-space:nowrap}th{border-bottom:1px solid #c6ccd4}
+h1{font-size:22px}h2{font-size:17px;margin-top:32px}.chart{height:460px}
 </style><script>$plotly</script></head><body><h1>$title</h1><p>$lead</p>$table$charts
 <script>for (const c of $data) Plotly.newPlot(c.id, c.data, c.layout, {responsive: true, displaylogo: false})</script>
 </body></html>"""
@@ -38,6 +40,11 @@ def short(key: str) -> str:
 def objective(about: Mapping[str, Any]) -> str:
     """The first figure that was sought."""
     return str(about["objectives"][0]).removeprefix("-")
+
+
+def minimised(about: Mapping[str, Any]) -> bool:
+    """Whether the best of it is the least."""
+    return str(about["objectives"][0]).startswith("-")
 
 
 def axes_of(about: Mapping[str, Any], table: "pl.DataFrame") -> list[str]:
@@ -129,13 +136,14 @@ def matrix(table: "pl.DataFrame", first: str, second: str, goal: str) -> tuple[A
 
 def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, Any]]:
     """Plotly specifications: heat map and surface over the two axes that matter most, parallel coordinates, axes."""
-    goal, keys = objective(about), axes_of(about, table)
+    goal, keys, less = objective(about), axes_of(about, table), minimised(about)
     shares = sensitivity(table, keys, goal)
     keys = sorted(keys, key=lambda k: -shares[k])
     name, found = LABELS.get(goal, goal), []
     if len(keys) >= 2:
         x, y, cells = matrix(table, keys[0], keys[1], goal)
-        spec = {"x": plain(x), "y": plain(y), "z": [plain(row) for row in cells], "colorscale": "RdYlGn"}
+        spec = {"x": plain(x), "y": plain(y), "z": [plain(row) for row in cells],
+                "colorscale": SCALE, "reversescale": less}  # fmt: skip
         titles = {"xaxis": axis(short(keys[0])), "yaxis": axis(short(keys[1]))}
         margins = {"hovermode": "closest", "margin": {"l": 64, "r": 16, "t": 8, "b": 48}}
         found.append({"title": f"{name}, median over all other axes", "layout": layout(**titles, **margins),
@@ -153,7 +161,7 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
                 "x": plain(x),
                 "name": text,
                 "line": {"color": color},
-                "y": plain(by_level(which, len(x), score, share)),
+                "y": plain(by_level(which, len(x), score, 1 - share if less else share)),
             }
             for text, share, color in QUANTILES
         ]
@@ -165,9 +173,10 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
     few, score = table[rows], column(table, goal)[rows]
     some = few[[k for k in [*keys, goal] if few[k].is_not_null().all()]].to_dict(as_series=False)
     dimensions = [{"label": short(k), "values": plain(np.array(v, "f8"))} for k, v in some.items()]
-    found.append({"title": "Lanes: the best thousand and a thousand of all", "layout": layout(),
-                  "data": [{"type": "parcoords", "dimensions": dimensions,
-                            "line": {"color": plain(np.nan_to_num(score)), "colorscale": "RdYlGn"}}]})  # fmt: skip
+    color = {"color": plain(np.nan_to_num(score)), "colorscale": SCALE, "reversescale": less}
+    found.append({"title": "Lanes: the best thousand and a thousand of all",
+                  "layout": layout(margin={"l": 64, "r": 64, "t": 56, "b": 32}),
+                  "data": [{"type": "parcoords", "dimensions": dimensions, "line": color}]})  # fmt: skip
     return [{"id": f"chart{n}", **chart} for n, chart in enumerate(found)]
 
 
@@ -192,6 +201,12 @@ def rows_of(about: Mapping[str, Any], table: "pl.DataFrame", count: int) -> tupl
 def value(given: Any) -> str:
     """A value of an axis."""
     return f"{given:.6g}" if isinstance(given, float) else "–" if given is None else str(given)
+
+
+def lane_name(result: Any, about: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """What tells a lane from the others of its sweep: the value of each axis, the default included."""
+    keys = [*dict.fromkeys(k for s in about["structures"] for k in s["names"]), *about["axes"]]
+    return " ".join([", ".join(result.strategies), *(f"{short(k)}={value(row[k])}" for k in keys)])
 
 
 def lanes_text(about: Mapping[str, Any], table: "pl.DataFrame", count: int) -> str:
@@ -241,7 +256,7 @@ def _image(about: Mapping[str, Any], table: "pl.DataFrame", path: Path) -> None:
     left, right = canvas.figure.subplots(1, 2)
     if len(keys) == 2:
         x, y, cells = matrix(table, keys[0], keys[1], goal)
-        drawn = left.pcolormesh(x, y, cells, cmap="RdYlGn", shading="nearest")
+        drawn = left.pcolormesh(x, y, cells, cmap=SCALE.lower() + ("_r" if minimised(about) else ""), shading="nearest")
         canvas.figure.colorbar(drawn, ax=left)
         left.set(xlabel=short(keys[0]), ylabel=short(keys[1]), title=f"{LABELS.get(goal, goal)}, median")
     for key in keys:

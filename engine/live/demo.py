@@ -29,6 +29,7 @@ class Child:
 
     def __init__(self, folder: Path, env: Mapping[str, str], *words: str) -> None:
         self.name = words[0].partition("=")[2]
+        self.told = 0  # lines about compiling that were passed on
         self.log = folder / f"{self.name}.log"
         self.log.write_text(f"$ tandem {shlex.join(words)}\n", encoding="utf-8")
         with self.log.open("ab") as out:
@@ -40,10 +41,16 @@ class Child:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def wait_for(self, pattern: str) -> "re.Match[str]":
-        """Until it has said that. Raises WireError when it ends before, or does not say it in time."""
+        """Until it has said that; that it compiles is passed on, as nothing else is heard then.
+
+        Raises WireError when it ends before, or does not say it in time.
+        """
         until = time.monotonic() + BEGIN_S
-        while not (found := re.search(pattern, self.said())):
+        while not (found := re.search(pattern, said := self.said())):
             self.check()
+            for line in (lines := re.findall(r"(?m)^tandem: compiling .*\n", said))[self.told :]:
+                print(line, end="", file=sys.stderr, flush=True)
+            self.told = len(lines)
             if time.monotonic() > until:
                 raise WireError(f"mode={self.name} did not come up in {BEGIN_S:g} s; see {self.log}.")
             time.sleep(LOOK_S / 4)
@@ -99,6 +106,9 @@ class Demo:
                            "track=false")  # fmt: skip
             admin = engine.wait_for(r"(?m)^Admin +(\S+),")[1]
             told(f"Engine   {' '.join(self.strategy)}, trading=live")
+            token = self.folder / "journals" / ENGINE / "admin.token"
+            token = token.relative_to(Path.cwd()) if token.is_relative_to(Path.cwd()) else token
+            told(f'Watch    tandem mode=status url={admin} token="$(cat {shlex.quote(str(token))})"')
             publisher = start("mode=publish", data, f"url={redis.url}", f"target={TARGET}", f"speed={self.speed}",
                               "repeat=0")  # fmt: skip
             publisher.wait_for(r"(?m)^Publish ")

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,6 +144,12 @@ def file_hash(path: Path) -> str:
 def text_hash(*parts: str) -> str:
     """SHA-256 over texts, each closed by a zero byte so that their borders count."""
     return hashlib.sha256("".join(part + "\0" for part in parts).encode()).hexdigest()
+
+
+def notice(text: str) -> None:
+    """What takes some seconds, for who waits at a terminal."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
 
 
 def progress(total: int, what: str, unit: str = "rows") -> Any:

@@ -128,7 +128,7 @@ def _find_dataset(data: str | Path) -> Path | Tape:
     close = difflib.get_close_matches(str(data), known, 1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise DataError(f"no dataset or file {str(data)!r}.{hint} Datasets in {root}: {', '.join(known)}. "
-                    f" Give one of them, a path, or set TANDEM_DATA.")  # fmt: skip
+                    "Give one of them, a path, or set TANDEM_DATA.")  # fmt: skip
 
 
 def read_table(path: Path, **options: Any) -> "pl.DataFrame":

@@ -322,6 +322,17 @@ def test_completion(tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--complete" in tandem("--completion", "bash").out
 
 
+def test_a_tracker_that_is_needed_and_does_not_answer(tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error like others: 3 would say that results are on disk."""
+
+    def refuse(*_: Any) -> None:
+        raise TrackingError("tracker nowhere: it does not answer.")
+
+    monkeypatch.setattr("engine.tracking_models.Models.__init__", refuse)
+    said = tandem("mode=promote", "run=0a1b2c3d")
+    assert said.code == 2 and "does not answer" in said.err
+
+
 def test_a_tracker_that_does_not_answer(tandem: Tandem, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The results are on disk, the status says that the tracking is missing."""
 

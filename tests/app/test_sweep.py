@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ import pytest
 
 from backtest import backtest
 from backtest.lanes import evaluate
+from backtest.report.surface import lane_name
 from backtest.run import prepare
 from backtest.sampling import Axis, sample
 from backtest.sweep import Sweep, front
@@ -46,6 +48,22 @@ def test_a_grid_is_what_single_runs_are(tandem: Tandem, place: Path) -> None:
         assert row[name] == pytest.approx(alone[name], rel=1e-9)
     first = table.row(0, named=True)
     assert re.search(rf"^ +1 +{first['strategy.fast']} +{first['strategy.slow']} ", said.out, re.MULTILINE)
+
+
+def test_without_a_report_none_is_named_and_a_terminal_hears_what_takes_time(
+    tandem: Tandem, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    said = tandem(*SHORT, "strategy.fast=5,10", "report=false")
+    assert said.code == 0 and "how likely this is luck" in said.err and "Report" not in said.out
+    assert not list(place.rglob("sweep.html"))
+
+
+def test_a_lane_is_named_by_its_axes() -> None:
+    about = {"structures": [{"names": {"venue": "retail"}}], "axes": ["strategy.fast", "cash"]}
+    row = {"venue": "retail", "strategy.fast": 10, "cash": 1e5}
+    found = lane_name(SimpleNamespace(strategies=["Momentum"]), about, row)
+    assert found == "Momentum venue=retail fast=10 cash=100000"
 
 
 def test_structures_texts_and_settings_are_axes_too(tandem: Tandem, place: Path) -> None:

@@ -53,6 +53,18 @@ def test_a_part_that_hangs_is_told(child: Child, monkeypatch: pytest.MonkeyPatch
         child.end()
 
 
+def test_that_a_part_compiles_is_passed_on_once(child: Child, capsys: pytest.CaptureFixture[str],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    child.wait_for("Ready")
+    with child.log.open("a", encoding="utf-8") as log:
+        log.write("tandem: compiling the venue program once for this machine, some ten seconds ...\n")
+    monkeypatch.setattr(demo, "BEGIN_S", 0.2)
+    for _ in range(2):
+        with pytest.raises(WireError, match="did not come up"):
+            child.wait_for("what it never says")
+    assert capsys.readouterr().err.count("tandem: compiling the venue program") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_the_demo(tmp_path: Path, env: dict[str, str], interrupted: bool) -> None:

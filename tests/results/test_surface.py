@@ -45,3 +45,27 @@ def test_many_values_are_binned() -> None:
     values = np.random.default_rng(0).random(1000)
     names, which = surface.levels(values)
     assert len(names) == surface.BINS and np.bincount(which).min() > 30 and (np.diff(names) > 0).all()
+
+
+@pytest.mark.parametrize(("sought", "best"), [("sharpe", 5.0), ("-sharpe", 0.0)])
+def test_the_best_of_a_chart_is_what_was_sought(sought: str, best: float) -> None:
+    """In its curves and in its colours, and each axis of the parallel coordinates has room for its name."""
+    a, b = (x.ravel().astype("f8") for x in np.meshgrid(np.arange(4), np.arange(6)))
+    lanes = table(**{"strategy.a": a, "strategy.b": b, "sharpe": b})
+    about = {"objectives": [sought], "axes": ["strategy.a", "strategy.b"]}
+    charts = {c["data"][0]["type"]: c for c in reversed(surface.charts(about, lanes))}
+    heat, lines = charts["heatmap"]["data"][0], charts["parcoords"]["data"][0]["line"]
+    assert heat["colorscale"] == lines["colorscale"] == surface.SCALE
+    assert heat["reversescale"] is lines["reversescale"] is sought.startswith("-")
+    assert charts["parcoords"]["layout"]["margin"]["t"] > 40
+    by_a = next(c for c in surface.charts(about, lanes) if " by a:" in c["title"])
+    tenth = next(line for line in by_a["data"] if line["name"] == "best tenth")
+    assert all(abs(y - best) <= 0.5 for y in tenth["y"])
+
+
+def test_both_libraries_know_the_scale() -> None:
+    """A name that plotly.js does not know is drawn in another scale, without a word."""
+    import matplotlib
+    from plotly.offline import get_plotlyjs
+
+    assert surface.SCALE.lower() in matplotlib.colormaps and f"{surface.SCALE}:[[0," in get_plotlyjs()

@@ -26,6 +26,7 @@ from engine.live import ready
 from engine.live.announce import Voice
 from engine.live.clock import NONE, Clock
 from engine.live.codec import Names
+from engine.live.commands import Commands
 from engine.live.departure import Batch, Departure
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.lease import Lease
@@ -71,15 +72,15 @@ class Engine:
         self.reports: ReportFeed | None = None
         self.voice = Voice(bus, names, seat.engine, seat.account)
         self.quarantine, self.stats, self.reconciled = quarantine, Stats(), False
-        self.why = ""
+        self.why, self.differs = "", ""  # why it has stopped; which positions are not the venue's
         self._time, self._start = Clock(clock, int(session.machine.kernel.ts), seat.timer_ms), start or Place()
         self._since, self._turned = 0, time.monotonic()
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._asked: list[tuple[Rows, asyncio.Future[None]]] = []  # commands that wait for their turn
+        self._commands = Commands(self._take)
         self._faults, self._second = len(session.faults), 0
         self._first: tuple[int, float] | None = None
         self.departure = Departure(session.journal, self._leave, self._fail)
-        self._listening = False
+        self._hearing, self._listening = False, False  # commands; feeds
         self._alarm: asyncio.TimerHandle | None = None
         self._turn_due, self._ended = False, self._loop.create_future()
 
@@ -87,9 +88,7 @@ class Engine:
 
     async def command(self, code: int, *, amount: float = 0.0, strategy: int = -1) -> None:
         """A journalled COMMAND, carried out when this returns."""
-        row = event(codes.COMMAND, 0, code=code, amount=amount, strategy=strategy)
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._asked.append((row, done))
+        done = self._commands.ask(event(codes.COMMAND, 0, code=code, amount=amount, strategy=strategy))
         self.wake()
         await done
 
@@ -146,8 +145,10 @@ class Engine:
             await self.venue.start()
             if self._first is not None:
                 self._order(*self._first)
+            self._hearing = True
+            self.wake()
             await self._reconcile()
-            if not self._stopping.is_set():
+            if not self._stopping.is_set() and not self._ended.done():
                 await self._listen()
                 ready()
                 self._listening = True
@@ -157,7 +158,7 @@ class Engine:
             self._fail(error)
             raise
         finally:
-            self._listening = False
+            self._hearing = self._listening = False
             for one in (self._alarm, watcher):
                 if one is not None:
                     one.cancel()
@@ -185,8 +186,8 @@ class Engine:
     async def _reconcile(self) -> None:
         """Ask the venue until it has answered for every order, and bring the kernel to what it says."""
         backoff, machine = Backoff(), self.session.machine
-        while not self._stopping.is_set():
-            kernel = KernelView.of(machine)
+        while not self._stopping.is_set() and not self._ended.done():
+            self._turned, kernel = time.monotonic(), KernelView.of(machine)
             try:
                 view = await self.venue.query(kernel.open(), kernel.last_exec)
             except VenueError as error:
@@ -195,7 +196,7 @@ class Engine:
                 LOG.warning("%s Nothing is sent before it answers.", error)
                 await asyncio.sleep(backoff.next())
                 continue
-            journal = self.session.journal
+            journal, kernel = self.session.journal, KernelView.of(machine)  # a command may have come meanwhile
             doubtful = kernel.in_doubt()
             known = instructions(Journal(journal.folder), doubtful, self._start) if journal and doubtful else {}
             found = reconcile(kernel, view, self._time.receipt(), names=self.names.names, instructions=known,
@@ -259,14 +260,14 @@ class Engine:
     def _turn(self) -> None:
         """What has come goes through the session. An error ends the engine."""
         self._turn_due = False
-        if not self._listening or self._ended.done():
+        if not self._hearing or self._ended.done():
             return
         try:
             self._turned = now = time.monotonic()
-            if self._asked:
-                self._commands()
-            self._drain(self.feed.drain())
-            self._every_second(int(now))
+            self._commands.carry_out(self.reconciled)
+            if self._listening:
+                self._drain(self.feed.drain())
+                self._every_second(int(now))
             if self.session.halted:
                 self.stop("the kernel has halted; its journal says why")
         except TandemError as error:
@@ -275,22 +276,13 @@ class Engine:
         except Exception as error:
             self._fail(error)
             raise
-        if self._stopping.is_set():
+        if self._listening and self._stopping.is_set():
             self._ended.set_result(None)
 
-    def _commands(self) -> None:
-        """Each is a drain of its own."""
-        while self._asked:
-            row, done = self._asked.pop(0)
-            row["ts"] = row["recv"] = self._time.receipt()
-            try:
-                self._send(self.session.advance(row))
-            except TandemError as error:
-                if not done.done():
-                    done.set_exception(error)
-                raise
-            if not done.done():
-                done.set_result(None)
+    def _take(self, row: Rows) -> None:
+        """A command through the session."""
+        row["ts"] = row["recv"] = self._time.receipt()
+        self._send(self.session.advance(row))
 
     def _drain(self, market: Rows) -> None:
         """Everything that has come, through the session; orders out."""
@@ -343,6 +335,7 @@ class Engine:
         self._second, k = second, self.session.machine.kernel
         if self.venue.fenced:
             self.stop("the execution service listens to a newer engine")
+        ready.compare(self)
         self.stats.curve.append((self._time.latest, k.cash + k.value))
         for strategy, seq in self.session.faults[self._faults :]:
             LOG.error("strategy %d (%s) failed at event %d: it is stopped, its orders are cancelled; a replay of the "

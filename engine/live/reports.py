@@ -89,7 +89,7 @@ class ReportFeed:
         self.bus, self.names, self.account, self.quarantine = bus, names, checked(account, "account"), quarantine
         self.sequencer, self.counts = Sequencer(last), Counter[str]()
         self.positions: Mapping[int, tuple[int, float]] = {}
-        self.positions_exec, self.behind, self.missing = 0, False, False
+        self.positions_exec, self.behind, self.missing = -1, False, False  # -1: nothing is said yet
         self._durable, self._hole_s, self._fetch, self._source = durable, hole_s, fetch, source
         self._name = f"tandem-{checked(engine, 'engine')}-{account}"
         self._ready: list[Rows] = []

@@ -7,6 +7,7 @@ Law 1: reports come first and with the venue's exec ids; only what no report exp
 Law 2: an order is unknown to the venue only when the venue says so. One that it did not answer stays in doubt, and what
        an order in doubt may explain is not corrected.
 Law 3: whatever the venue says, the events bring the kernel to it: reconciling again finds nothing more.
+Law 4: a position is taken over at a market price, so that equity stays what it was; without one it waits (`unpriced`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,12 +79,14 @@ class KernelView:
 @dataclass
 class Reconciled:
     """What is to be done: `events` for the session, in order; `resend`: instructions that never arrived and may still
-    be sent as they are; `doubt`: orders that the venue did not answer; `findings`: one sentence for each finding."""
+    be sent as they are; `doubt`: orders that the venue did not answer; `findings`: one sentence for each finding;
+    `unpriced`: instruments to correct as soon as `KernelView.marks` has a price of them."""
 
     events: Events
     resend: Orders
     doubt: list[int] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    unpriced: list[int] = field(default_factory=list)
 
 
 def reconcile(kernel: KernelView, venue: VenueView, recv: int, *, names: Sequence[str] = (), resend_ns: int = 0,
@@ -108,6 +111,7 @@ class Work:
         self.again: list[Orders] = []
         self.doubt: list[int] = []
         self.findings: list[str] = []
+        self.unpriced: list[int] = []
 
     def done(self) -> Reconciled:
         """Reports, then orders, then positions."""
@@ -121,7 +125,7 @@ class Work:
         events = np.concatenate([np.zeros(0, "V64"), *(row.view("V64") for row in self.rows)]).view(Event.dtype)
         events["recv"] = self.recv
         resend = np.concatenate([np.zeros(0, "V64"), *(row.view("V64") for row in self.again)]).view(Order.dtype)
-        return Reconciled(events, resend, self.doubt, self.findings)
+        return Reconciled(events, resend, self.doubt, self.findings, self.unpriced)
 
     def beyond(self) -> None:
         """Raise for an order of this session at the venue that the kernel has not sent yet."""
@@ -256,6 +260,10 @@ class Work:
             if missing and (i in unsettled or not whole):
                 why = "an order in doubt may explain it" if i in unsettled else "its reports have not all come"
                 self.findings.append(f"{name}: the venue holds {lots} lots, we {self.kernel.net[i]}; {why}")
+            elif missing and self.kernel.marks[i] == 0.0:
+                self.unpriced.append(i)
+                self.findings.append(f"{name}: the venue holds {lots} lots, we {self.kernel.net[i]}; corrected as soon "
+                                     "as the market shows a price")  # fmt: skip
             elif missing:
                 holders = self.kernel.holders[:, i]
                 strategy = int(np.argmax(np.abs(holders)))

@@ -31,6 +31,7 @@ from engine.live.departure import Batch, Departure
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.lease import Lease
 from engine.live.nats_bus import Bus
+from engine.live.prices import Prices
 from engine.live.ready import STALL_S
 from engine.live.redis_feed import RedisFeed
 from engine.live.redis_wire import Backoff
@@ -81,7 +82,7 @@ class Engine:
         self._first: tuple[int, float] | None = None
         self.departure = Departure(session.journal, self._leave, self._fail)
         self._hearing, self._listening = False, False  # commands; feeds
-        self._alarm: asyncio.TimerHandle | None = None
+        self._prices, self._alarm = None, None  # type: tuple[Prices | None, asyncio.TimerHandle | None]
         self._turn_due, self._ended = False, self._loop.create_future()
 
     # What others may ask for.
@@ -169,11 +170,12 @@ class Engine:
             raise VenueError(f"engine {self.seat.engine} has stopped: {self.why}.")
 
     async def _listen(self) -> None:
-        last = int(self.session.machine.kernel.last_exec)
+        last, self._since = int(self.session.machine.kernel.last_exec), 0
         self.reports = ReportFeed(self.bus, self.names, self.seat.account, self.seat.engine, self.quarantine,
                                   self.venue.reports, last, self.seat.durable)  # fmt: skip
         await self.reports.start(self.wake)
-        await self.feed.start(self._heard)
+        if self._prices is None:
+            await self.feed.start(self._heard)
         gc.collect()
         gc.freeze()  # what is there now stays: a full collection would stop the loop for tens of milliseconds
 
@@ -185,7 +187,7 @@ class Engine:
 
     async def _reconcile(self) -> None:
         """Ask the venue until it has answered for every order, and bring the kernel to what it says."""
-        backoff, machine = Backoff(), self.session.machine
+        backoff, machine, told = Backoff(), self.session.machine, set[str]()
         while not self._stopping.is_set() and not self._ended.done():
             self._turned, kernel = time.monotonic(), KernelView.of(machine)
             try:
@@ -197,28 +199,34 @@ class Engine:
                 await asyncio.sleep(backoff.next())
                 continue
             journal, kernel = self.session.journal, KernelView.of(machine)  # a command may have come meanwhile
+            if self._prices is not None:
+                self._prices.fill(kernel.marks)
             doubtful = kernel.in_doubt()
             known = instructions(Journal(journal.folder), doubtful, self._start) if journal and doubtful else {}
             found = reconcile(kernel, view, self._time.receipt(), names=self.names.names, instructions=known,
                               resend_ns=int(self.seat.resend_s * 1e9))  # fmt: skip
-            for said in found.findings:
+            for said in [one for one in found.findings if one not in told]:
                 LOG.warning("reconciliation: %s", said)
-            self.stats.corrected += len(found.findings)
+                self.stats.corrected += 1
+            told.update(found.findings)
             orders = self.session.advance(found.events)
             self.venue.send(found.resend)
             self._send(orders)
-            if not found.doubt:
+            if not found.doubt and not found.unpriced:
                 self.reconciled = True
                 return
+            if found.unpriced and self._prices is None:
+                self._prices = Prices(self.feed)
+                await self.feed.start(self._heard)
             await asyncio.sleep(backoff.next())
 
     async def _end(self) -> None:
         """Stop signals, settle what is open, keep the state, let go."""
         try:
-            if self.reports is not None:
+            if self.reports is not None or self._prices is not None:
                 await self.feed.stop()
-                if not self.why:
-                    await self._settle()
+            if self.reports is not None and not self.why:
+                await self._settle()
             if not await self.departure.flush():
                 self.why = self.why or "the disk does not answer"
             if self.reports is not None:
@@ -238,9 +246,8 @@ class Engine:
         """Cancel what works, if that is asked for, and wait for what the venue has to say."""
         k, until = self.session.machine.kernel, self._loop.time() + DRAIN_S
         self._drain(self.feed.drain())
-        kill = self.seat.cancel and k.opened and not k.killed
-        if kill:  # until all has ended: a strategy that hears of it must not order anew
-            self._order(codes.KILL)
+        if kill := self.seat.cancel and k.opened and not k.killed:
+            self._order(codes.KILL)  # until all has ended: a strategy that hears of it must not order anew
         while self._loop.time() < until and ((self.seat.cancel and k.opened) or self.venue.in_doubt
                                              or self.venue.waiting or self.departure.waiting):  # fmt: skip
             await asyncio.sleep(0.02)

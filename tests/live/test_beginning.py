@@ -127,6 +127,29 @@ def test_a_kill_is_heard_while_the_venue_is_away(flatten: bool, run: Run, monkey
     run(main())
 
 
+def test_a_position_is_taken_over_at_the_first_price(run: Run) -> None:
+    """Feeds begin before the venue is agreed with; what they show is looked at only."""
+
+    async def main() -> None:
+        desk, venue, feed = Desk(cash=100_000.0), Venue(), Quiet()
+        venue.says = lambda ids: VenueView({}, [], NONE, 0, 0, np.array([1000, 0]))
+        engine, stop = begun(desk, venue, feed), asyncio.Event()
+        running = asyncio.create_task(engine.run(stop))
+        await until(lambda: venue.asked >= 3)
+        assert not engine.reconciled and desk.k.held == 0
+        rows = np.zeros(2, Event.dtype)
+        rows["kind"], rows["instrument"] = codes.QUOTE, (1, 0)
+        rows["bid"], rows["ask"] = 49.0, 51.0
+        feed.rows.append(rows)
+        await until(lambda: engine.reconciled)
+        assert desk.machine.table("markets_at")["net"].tolist() == [1000, 0]
+        assert desk.k.cash == 50_000.0 and desk.k.cash + desk.k.value == desk.k.day_equity == 100_000.0
+        stop.set()
+        await running
+
+    run(main())
+
+
 def test_positions_are_compared_while_it_runs(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
     desk.report(desk.wish(lambda ctx: ctx.buy(4.0, 99.0))[0], codes.FILL, 4, 99.0)

@@ -3,6 +3,7 @@
 Each case also applies its events to the kernel and reconciles again: nothing may be left.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -187,3 +188,23 @@ def test_ids_are_never_used_twice() -> None:
     view = VenueView({}, [Standing(**known)])
     with pytest.raises(JournalError, match=rf"The venue knows order {stage.id + 1} of session 1, .*another session"):
         reconcile(KernelView.of(stage.desk.machine), view, stage.desk.now)
+
+
+@pytest.mark.parametrize("lots", [1000, -1000])
+def test_a_position_is_not_taken_over_without_a_price(lots: int) -> None:
+    """At price 0 a long position would be a gain that hides losses, a short one a breach."""
+    desk = Desk({"daily_loss": 1000.0}, cash=100_000.0)
+    view, kernel = VenueView(positions=np.array([lots, 0])), KernelView.of(desk.machine)
+    found = reconcile(kernel, view, desk.now + 1)
+    assert not len(found.events) and found.unpriced == [0]
+    assert f"holds {lots} lots, we 0; corrected as soon as the market shows a price" in found.findings[0]
+    kernel.marks[0] = 50.0
+    session = Session(desk.machine, compiled=False)
+    session.advance(reconcile(kernel, view, desk.now + 1).events)
+    k = desk.k
+    assert k.cash + k.value == k.day_equity == k.peak == 100_000.0
+    for price, breached in ((50.0, 0), (50.0 - math.copysign(0.9, lots), 0),
+                            (50.0 - math.copysign(1.1, lots), codes.DAILY_LOSS)):  # fmt: skip
+        desk.now += SECOND
+        desk.bar(price)
+        assert k.breached == breached

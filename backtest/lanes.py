@@ -174,7 +174,7 @@ class Lanes:
         doubtful |= np.isin(status, (tally.LOST, tally.CROWDED)) | grid.actions
         halted = status == codes.HALTED
         doubtful |= halted & (tallies["halt"] == codes.HALT_RISK)
-        doubtful &= status != codes.FAULTED
+        doubtful &= (status != codes.FAULTED) & ~(halted & (tallies["halt"] != codes.HALT_RISK))
         mine = np.zeros(self.count, bool)
         mine[lanes] = True
         again = np.flatnonzero(doubtful & mine)

@@ -199,7 +199,7 @@ class Sweep:
         import polars as pl
 
         size = len(found["status"])
-        texts = {k: [str(v) for v in c] if c.dtype == object else c for k, c in shard.table.items()}
+        texts = {k: told(c) if c.dtype == object else c for k, c in shard.table.items()}
         names = {key: [value] * size for key, value in structure.names.items()}
         figures = {name: values for name, values in found.items() if name != "alone"}
         lanes = shard.begin + np.arange(size)
@@ -284,13 +284,19 @@ def manifest(sweep: Sweep, table: "pl.DataFrame", seconds: float) -> dict[str, A
     }  # fmt: skip
 
 
+def told(column: Any) -> list[Any]:
+    """Texts; or numbers where there is nothing else but nulls."""
+    numbers = all(value is None or isinstance(value, int | float) for value in column)
+    return [float(v) if v is not None else None for v in column] if numbers else [str(v) for v in column]
+
+
 def settings_of(about: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved settings of one lane: those of its structure with its own values in their places."""
     structure = about["structures"][row["structure"]]
     found: dict[str, Any] = json.loads(json.dumps(structure["settings"]))
     for key, value in row.items():
         group, _, name = key.partition(".")
-        if key in structure["names"] or value is None:
+        if key in structure["names"] or (value is None and key not in about["axes"]):
             continue
         if key == "cash":
             found[key] = value

@@ -5,12 +5,15 @@ Law 2: work that is pickled is done elsewhere only where data, code, settings an
        they have not, that is an error which says what differs.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from backtest import lane_figures, lanes, metrics
 from backtest.drive import PROGRAMS
 from backtest.lane_pass import PROGRAM
 from backtest.lanes import Lanes, cores
@@ -20,6 +23,7 @@ from engine.config import config_hash
 from engine.errors import ClusterError
 from engine.kernel import build
 
+FIGURES = (lane_figures, lanes, metrics)  # what makes figures of what the programs counted
 Pack = Callable[[Prepared], tuple[Callable[..., Prepared], tuple[Any, ...]]]
 
 
@@ -104,5 +108,6 @@ def programs() -> tuple[str, ...]:
 
 def shard_hash(prepared: Prepared, shard: Shard) -> str:
     """Of all that decides the figures of a shard: data, code, settings, lanes."""
-    lanes = {key: values.tolist() for key, values in shard.table.items()}
-    return config_hash({"config": prepared.config, "identity": prepared.identity, "code": programs(), "lanes": lanes})
+    table = {key: values.tolist() for key, values in shard.table.items()}
+    code = [*programs(), *(hashlib.sha256(Path(str(m.__file__)).read_bytes()).hexdigest() for m in FIGURES)]
+    return config_hash({"config": prepared.config, "identity": prepared.identity, "code": code, "lanes": table})

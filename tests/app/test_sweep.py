@@ -76,6 +76,14 @@ def test_structures_texts_and_settings_are_axes_too(tandem: Tandem, place: Path)
     assert set(table["cash"]) == {1e4, 1e5} and set(table["venue.queue"]) == {"back", "front"}
 
 
+def test_nothing_is_a_value_too(tandem: Tandem, place: Path) -> None:
+    """null: the fee of the instrument itself. It is so in the table, under test, and in a lane that is run again."""
+    said = tandem(*SHORT, "strategy.fast=5,10", "venue.taker_bps=null,50")
+    assert said.code == 0 and said.err == "" and lanes(place)["venue.taker_bps"].null_count() == 2
+    (where,) = place.glob("outputs/*-sweep")
+    assert tandem("mode=best", f"sweep={where}", "rank=1", "track=false", "report=false").code == 0
+
+
 def test_samples(tandem: Tandem, place: Path) -> None:
     words = ("strategy.fast=int(interval(2,60))", "strategy.slow=int(tag(log,interval(70,300)))",
              "venue.slippage_bps=interval(0,20)", "sweep.lanes=50")  # fmt: skip

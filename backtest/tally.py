@@ -96,6 +96,8 @@ class Queue(Record):
     fees: F8
 
 
+EVEN = 1e-12  # of what a round trip cost: a profit that small is what rounding has left of none
+
 tally_at, queue_at, entry_at, curve_at = Pointer(Tally), Pointer(Queue), Pointer(Entry), Pointer(Curve)
 QUEUE_BYTES, ENTRY_BYTES = Queue.dtype.itemsize, Entry.dtype.itemsize
 
@@ -104,6 +106,8 @@ QUEUE_BYTES, ENTRY_BYTES = Queue.dtype.itemsize, Entry.dtype.itemsize
 def settle(t: Tally, q: Queue, worth: float) -> None:
     """A round trip has ended: its profit after fees, as `trades.round_trips` has it."""
     profit = q.long * q.units * (q.sold / q.units - q.bought / q.units) * worth - q.fees
+    if abs(profit) <= EVEN * q.bought * worth:
+        profit = 0.0
     t.trades += 1
     if profit > 0.0:
         t.won += 1

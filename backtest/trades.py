@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest.metrics import DAY_NS, NAN, Floats, Ints
+from backtest.tally import EVEN
 
 
 class Fills(NamedTuple):
@@ -203,6 +204,7 @@ def round_trips(fills: Fills, lot: Floats, worth: Floats, last_price: Floats, la
     index, side, stop = index[first], side[first], np.append(first[1:], len(entry)) - 1
     pnl = side * qty * (exit_price - entry_price) * worth[index] - fees + dividends
     cost = qty * entry_price * worth[index]
+    pnl[np.abs(pnl) <= EVEN * cost] = 0.0
     trades = Trades(
         strategy=fills.strategy[entry[first]], instrument=index, side=side, qty=qty,
         entry_ts=fills.ts[entry[first]], exit_ts=np.where(is_open[stop], last_ts, fills.ts[leave[stop]]),

@@ -191,18 +191,14 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
 
     Of several structures, the one of the best lane is put to the test: the choice among them has seen all data.
     """
-    import numpy as np
-
     from backtest.honesty.study import study
     from backtest.honesty.verdict import heard
-    from backtest.sweep import Objective
+    from backtest.sweep import Objective, columns
     from engine.ledger import count
 
     rules, number = settings.sweep, table["structure"][0]
     mine, chosen = table.filter(table["structure"] == number), work.structures[number]
-    own = [k for k in mine.columns if (k == "cash" or "." in k) and k not in chosen.names]
-    lanes: dict[str, Any] = {key: np.array(mine[key].to_list(), object) if mine[key].has_nulls() else
-                             mine[key].to_numpy() for key in own if mine[key].null_count() < mine.height}  # fmt: skip
+    lanes = columns(mine, [k for k in mine.columns if (k == "cash" or "." in k) and k not in chosen.names])
     goal = Objective.of(rules.objective[0])
     found = study(chosen.prepared, lanes, split=rules.split, folds=rules.folds,
                   objective=goal.name, sign=goal.sign, purge_days=rules.purge_days, seed=rules.seed,

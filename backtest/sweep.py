@@ -284,7 +284,7 @@ def manifest(sweep: Sweep, table: "pl.DataFrame", seconds: float) -> dict[str, A
     }  # fmt: skip
 
 
-def columns(table: "pl.DataFrame", keys: Sequence[str]) -> Table:
+def columns(table: "pl.DataFrame", keys: Sequence[str]) -> dict[str, Any]:
     """Columns of a sweep's table as lanes take them; a null is None, a column of nulls is another structure's."""
     some = (table[key] for key in keys if table[key].null_count() < table.height)
     return {c.name: np.array(c.to_list(), object) if c.has_nulls() else c.to_numpy() for c in some}

@@ -4,6 +4,7 @@ Law 1: a run of any length takes bounded anonymous memory, and the loop does not
 Law 2: a buffer is used again only when the last array that looks into it is gone.
 """
 
+import itertools
 import tempfile
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,8 @@ from engine.kernel import image
 
 IN_MEMORY = 1 << 24  # bytes of one drained output before it goes to a file
 KEPT = 1 << 29  # bytes of buffers that wait for the next run: fresh pages cost more than what is written to them
-_free: "list[np.ndarray[Any, Any]]" = []
+_free: "dict[int, np.ndarray[Any, Any]]" = {}  # by a number that no other buffer gets: see `_Block.__del__`
+_numbers = itertools.count()
 
 
 class _Block:
@@ -26,18 +28,19 @@ class _Block:
         self._memory = memory
         self.__array_interface__ = memory.__array_interface__
 
-    def __del__(self, free: "list[np.ndarray[Any, Any]]" = _free) -> None:
-        free.append(self._memory)
-        while sum(memory.nbytes for memory in free) > KEPT:
-            free.pop(0)
+    def __del__(self, free: "dict[int, np.ndarray[Any, Any]]" = _free) -> None:
+        # In any thread and between any two steps of `buffer`: each of both takes copies, and takes out by number.
+        free[next(_numbers)] = self._memory
+        while sum(memory.nbytes for memory in list(free.values())) > KEPT:
+            free.pop(min(list(free), default=-1), None)
 
 
 def buffer(dtype: "np.dtype[Any]", least: int, most: int) -> "np.ndarray[Any, Any]":
     """Room for at least `least` rows, uninitialised; up to `most` where a free buffer is that large."""
     size = dtype.itemsize
-    fits = [i for i, memory in enumerate(_free) if memory.nbytes >= least * size]
-    best = max(fits, key=lambda i: (min(_free[i].nbytes, most * size), -_free[i].nbytes), default=None)
-    memory = None if best is None else _free.pop(best)
+    fits = {n: memory.nbytes for n, memory in list(_free.items()) if memory.nbytes >= least * size}
+    best = max(fits, key=lambda n: (min(fits[n], most * size), -fits[n]), default=-1)
+    memory = _free.pop(best, None)
     block = _Block(np.empty(least * size, np.uint8) if memory is None else memory)
     return np.asarray(block)[: min(block._memory.nbytes // size, most) * size].view(dtype)
 

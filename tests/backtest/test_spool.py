@@ -1,6 +1,7 @@
 """Long runs: outputs in small buffers that are written while the loop goes on, pages that come ahead of it."""
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,28 @@ def test_pages_come_ahead_and_change_nothing(tmp_path: Path) -> None:
     for events in (mapped, mapped[3:7], mapped[9_000:], mapped[:0], tape.events):
         fetch(events)
     assert mapped.tobytes() == before == tape.events.tobytes()
+
+
+def test_buffers_are_used_again_and_never_shared() -> None:
+    """In several threads, and while others end: what somebody looks into is nobody else's."""
+
+    def work(number: int) -> bool:
+        good = True
+        for turn in range(200):
+            rows = spool.buffer(np.dtype("i8"), 1 + (number * 37 + turn) % 500, 1 << 12)
+            good &= len(rows) >= 1 + (number * 37 + turn) % 500
+            rows[:] = number
+            part = rows[len(rows) // 2 :]
+            del rows
+            other = spool.buffer(np.dtype("i8"), 64, 64)
+            other[:] = -1
+            good &= bool((part == number).all())
+        return good
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+    spool._free.clear()
+    first = spool.buffer(np.dtype("i8"), 1 << 13, 1 << 13)
+    place = first.ctypes.data
+    del first
+    assert spool.buffer(np.dtype("i8"), 1 << 13, 1 << 13).ctypes.data == place

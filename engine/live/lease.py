@@ -124,12 +124,11 @@ class Lease:
             await asyncio.sleep(min(self.ttl_s / 3, max(0.0, self._until - time.monotonic())))
             asked = time.monotonic()
             try:
-                if open_now[0].closed.done():
-                    open_now[0] = await asyncio.wait_for(connect(self.url), max(0.01, self._until - asked))
-                renewal = open_now[0].call(
-                    "EVAL", RENEW, 4, *self._keys, self.owner, int(self.ttl_s * 1000), self.token
-                )
-                said = await asyncio.wait_for(renewal, max(0.01, self._until - asked))
+                async with asyncio.timeout(max(0.01, self._until - asked)):
+                    if open_now[0].closed.done():
+                        open_now[0] = await connect(self.url)
+                    said = await open_now[0].call("EVAL", RENEW, 4, *self._keys, self.owner, int(self.ttl_s * 1000),
+                                                  self.token)  # fmt: skip
             except (WireError, OSError, TimeoutError) as error:
                 why = f"Redis: {error}"
                 await asyncio.sleep(min(0.1, self.ttl_s / 20))

@@ -60,7 +60,8 @@ class Bus:
             reconnected_cb=self._back, **self._options,
         )  # fmt: skip
         try:
-            self._client = await asyncio.wait_for(opening, WAIT_S)
+            async with asyncio.timeout(WAIT_S):
+                self._client = await opening
         except FAILS as error:
             raise WireError(f"NATS at {self.url} is not reachable ({error or 'no answer'}).") from error
         self._task = asyncio.get_running_loop().create_task(self._send())

@@ -106,7 +106,8 @@ class Connection(asyncio.Protocol):
     async def call(self, *words: "str | bytes | int") -> Any:
         """Send a command and wait for its reply. Raises WireError, also when it takes too long."""
         try:
-            return await asyncio.wait_for(self.ask(*words), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):  # `wait_for` loses a cancellation that comes with the answer
+                return await self.ask(*words)
         except TimeoutError as error:
             self.abort("it does not answer")
             raise WireError(f"Redis: no answer to {words[0]!r} within {ANSWER_S:g} s") from error
@@ -154,7 +155,8 @@ async def connect(url: str, push: Push | None = None) -> Connection:
             opening = loop.create_unix_connection(lambda: Connection(push), parts.path)
         else:
             raise ConfigError(f"redis address {url!r}: write redis://host:port, rediss://host:port or unix:///path.")
-        _, made = await asyncio.wait_for(opening, ANSWER_S)
+        async with asyncio.timeout(ANSWER_S):
+            _, made = await opening
     except (OSError, TimeoutError) as error:
         raise WireError(f"Redis at {shown(url)} is not reachable ({error or 'no answer'}).") from error
     connection: Connection = made

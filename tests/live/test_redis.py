@@ -423,6 +423,27 @@ def test_lease_of_an_account(redis: Server, run: Run) -> None:
     run(main())
 
 
+def test_lease_given_back_with_its_renewal(redis: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cancels the renewal in the moment its answer is there ends it all the same."""
+
+    async def main() -> None:
+        lease, ask, ends = Lease(redis.url, fresh(), fresh(), 0.3), Connection.ask, []
+        await lease.acquire()
+
+        def asked(connection: Connection, *words: str | bytes | int) -> "asyncio.Future[Any]":
+            future = ask(connection, *words)
+            if not ends:
+                future.add_done_callback(lambda _: ends.append(asyncio.ensure_future(lease.release())))
+            return future
+
+        monkeypatch.setattr(Connection, "ask", asked)
+        await until(lambda: ends)
+        await ends[0]
+        assert not lease.valid
+
+    run(main(), 5.0)
+
+
 @pytest.mark.slow
 def test_lease_ends_with_us_before_it_ends_in_redis(own_redis: Server, run: Run) -> None:
     async def main() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import talib
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import ConfigError
 from engine.kernel.indicators import (
@@ -125,6 +127,20 @@ def test_no_drift(cls: Any, exact: Any) -> None:
     np.testing.assert_allclose(last, fresh, rtol=1e-13, atol=1e-15)
     if exact is not None:
         np.testing.assert_allclose(last, exact(brute(x[-5_000 + 51 :], 50), axis=1), rtol=1e-14)
+
+
+PRICE = st.one_of(st.integers(900, 1100).map(lambda cents: cents / 100), st.floats(-1e6, 1e6), st.floats(1e-9, 1e9))
+
+
+@given(st.lists(PRICE, min_size=1, max_size=60), st.integers(1, 9))
+def test_a_mean_is_the_exact_mean(prices: list[float], length: int) -> None:
+    """Near prices (two operations carry the error) and far ones (six do) have the sum of exact arithmetic, rounded."""
+    mean = Mean.new()
+    found = [mean.update(x, length) for x in prices]
+    for n in range(length, len(prices) + 1):
+        window = prices[n - length : n]
+        exact, most = math.fsum(window) / length, max(map(abs, prices[:n]))
+        assert abs(found[n - 1] - exact) <= 2e-16 * abs(exact) + 1e-29 * most * n
 
 
 @pytest.mark.parametrize(("cls", "inputs", "args"), CASES, ids=IDS)

@@ -36,19 +36,25 @@ class Mean(Windowed):
     @hot
     def update(self, x: float, length: int) -> float:
         """Take a sample; the mean, or nan."""
-        if not math.isfinite(x):
-            return self.latest
-        if length != self.length:
-            self.restart(length)
         last = len(self.window) - 1
         slot = self.cursor & (NO_SIGN if last & (last + 1) else last)  # a power of two needs no other bound
         old = self.window[slot]  # 0 until the window is full
-        change = x - old
-        part = x - change
-        error = (part - old) + (x - (change + part))
-        total = self.total + change
-        part = total - self.total
-        error += self.error + ((self.total - (total - part)) + (change - part))
+        change, sum_ = x - old, self.total
+        total = sum_ + change
+        # Within a factor of two a difference is exact (Sterbenz 1974), and what a sum loses of its smaller summand is
+        # had with two operations (Dekker 1971): the same bits as below, as a price comes that is near the oldest one.
+        if self.n == length == self.length and 0.5 * old <= x <= 2.0 * old and abs(change) < sum_:
+            error = self.error + (change - (total - sum_))
+        else:
+            if not math.isfinite(x):
+                return self.latest
+            if length != self.length:
+                self.restart(length)
+                slot, old, change, sum_, total = 0, 0.0, x, 0.0, x
+            part = x - change
+            error = (part - old) + (x - (change + part))
+            part = total - sum_
+            error += self.error + ((sum_ - (total - part)) + (change - part))
         self.window[slot] = x
         slot += 1
         if slot == length:

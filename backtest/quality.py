@@ -125,12 +125,13 @@ def payments(result: "Result", fills: Fills) -> tuple[Ints, Floats]:
     if not len(rows):
         return when, amount
     fills = whole_lots(fills, actions)
+    known = moments(fills, actions)
     mark = look(events, result.tick, questions(when, index), clock=KERNEL, shift=shift).moments["mark"]
     funding, paid = events["kind"][rows] == codes.FUNDING, np.zeros(len(rows))
     each = np.where(funding, -amount * mark * result.multiplier[index], amount) * result.lot[index]
     for i in np.unique(index):
         mine, own = fills.instrument == i, index == i
-        factor, now = (split_factors(t, actions, actions.instrument == i) for t in (fills.ts[mine], when[own]))
+        factor, now = (split_factors(t, actions, actions.instrument == i) for t in (known[mine], when[own]))
         held = np.append(0.0, np.cumsum(fills.lots[mine] * factor))[np.searchsorted(fills.ts[mine], when[own], "right")]
         paid[own] = held / now * each[own]
     return when, paid

@@ -31,7 +31,8 @@ from engine.kernel.machine import Placed, python_handlers
 from engine.kernel.records import slots
 from engine.kernel.strategy import Strategy
 from engine.replay import replay
-from engine.session import PROGRAM, halt_error
+from engine.session import halt_error
+from engine.session_loop import PROGRAM
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape, frozen
 

@@ -143,11 +143,15 @@ CASES = {
             ),
             bounds={"orders": (6_704, 6_704), "final_equity": (961_388.8, 961_389.1)},
         ),
-        sweep_case("bars-sweep", 1_000, {"trades": (832_000, 833_000), "final_equity": (999_920_000, 999_920_100)},
-                   SWEEPERS),
-        sweep_case("bars-sweep-10k", 10_000, {"trades": (6_530_000, 6_550_000),
-                                              "final_equity": (9_999_365_000, 9_999_365_500)},
-                   (SWEEPER,)),  # the slower ones would take an hour and 13 GB
+        sweep_case(
+            "bars-sweep", 1_000, {"trades": (832_000, 833_000), "final_equity": (999_920_000, 999_920_100)}, SWEEPERS
+        ),
+        sweep_case(
+            "bars-sweep-10k",
+            10_000,
+            {"trades": (6_530_000, 6_550_000), "final_equity": (9_999_365_000, 9_999_365_500)},
+            (SWEEPER,),
+        ),  # the slower ones would take an hour and 13 GB
         Case(
             "ticks-mm",
             f"{TICKS:,} quotes and trades, quotes on both sides with inventory skew, renewed each second, queues, 1 ms",

@@ -31,7 +31,8 @@ def make(folder: Path, events: int) -> None:
     from backtest.run import prepare
     from engine.journal import JournalWriter
     from engine.kernel.events import Event
-    from engine.session import PROGRAM, Session
+    from engine.session import Session
+    from engine.session_loop import PROGRAM
     from engine.store.market import market_tape
     from strategies import MarketMaking
 

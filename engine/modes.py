@@ -154,12 +154,12 @@ def run_compile(settings: Compile, dump: Dump) -> int:
     from backtest import desk, lane_pass
     from backtest.drive import PROGRAMS
     from backtest.look import look_image
-    from engine import session
+    from engine import session_loop
     from engine.kernel import build
     from engine.live import gate
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
-    for name, entries in (*PROGRAMS, lane_pass.PROGRAM, session.PROGRAM, desk.PROGRAM, gate.PROGRAM):
+    for name, entries in (*PROGRAMS, lane_pass.PROGRAM, session_loop.PROGRAM, desk.PROGRAM, gate.PROGRAM):
         print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
     print(f"{'look':<24} {look_image().digest}", flush=True)
     for name, strategy in found.items():

@@ -223,7 +223,7 @@ def planned(settings: Live) -> Any:
 def programs() -> dict[str, tuple[str, dict[str, Any]]]:
     """What a live session runs besides its strategies."""
     from engine.live import gate
-    from engine.session import PROGRAM
+    from engine.session_loop import PROGRAM
 
     return {"session": PROGRAM, "gate": gate.PROGRAM}
 

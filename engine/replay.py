@@ -19,12 +19,14 @@ from engine.faults import Caught, told
 from engine.journal import Journal
 from engine.journal import format as form
 from engine.journal.format import EVENTS, ORDERS, RELOADS, ROW, Block, Place
+from engine.journal.scan import Scanner
 from engine.kernel import build, codes
 from engine.kernel.events import Event
 from engine.kernel.machine import OnError, python_handlers
 from engine.kernel.records import Order, slots
 from engine.plan import UNCOMPILED, Find, Plan, handlers_of
-from engine.session import PROGRAM, Rows, Session
+from engine.session import Rows, Session
+from engine.session_loop import PROGRAM, program
 
 CHUNK = 1 << 16  # events in one drive
 
@@ -53,20 +55,21 @@ class Piece:
 
 
 def pieces(blocks: Iterator[Block], size: int = CHUNK) -> Iterator[Piece]:
-    """The blocks of a journal in pieces of at least `size` events, but for the last."""
+    """The blocks of a journal in pieces of at least `size` events (the last has fewer), each used before the next."""
     events: list[np.ndarray[Any, Any]] = []
-    orders: list[memoryview] = []
+    orders: list[bytes] = []
     reloads: dict[int, dict[str, Any]] = {}
     count = 0
     for kind, first, records, payload in blocks:
         if kind == EVENTS:
             if count >= size:
-                yield Piece(np.concatenate(events).view(Event.dtype), b"".join(orders), reloads)
+                whole = events[0] if len(events) == 1 else np.concatenate(events)
+                yield Piece(whole.view(Event.dtype), b"".join(orders), reloads)
                 events, orders, reloads, count = [], [], {}, 0
             events.append(np.frombuffer(payload, form.OPAQUE))
             count += records
         elif kind == ORDERS:
-            orders.append(payload)
+            orders.append(bytes(payload))
         elif kind == RELOADS:
             reloads[first] = Block(kind, first, records, payload).words()
     yield Piece(np.concatenate([np.zeros(0, form.OPAQUE), *events]).view(Event.dtype), b"".join(orders), reloads)
@@ -79,14 +82,15 @@ class Rerun:
     def __init__(self, journal: Journal, plan: Plan, find: Find) -> None:
         self.journal, self.plan, self.find = journal, plan, find
         self.session = Session(plan.machine(), compiled=plan.compiled)
+        self.scanner = Scanner(program(entry="scan")) if plan.compiled else None
         self.reloads: dict[int, dict[str, Any]] = {}
         self.wanted, self.made, self.orders = b"", b"", 0
 
     def drive(self, start: Place | None = None) -> bool:
         """To the end of the journal; False at the first order that differs."""
-        for piece in pieces(self.journal.blocks(start)):
+        for piece in pieces(self.journal.blocks(start, self.scanner), CHUNK // 2):
             self.reloads |= piece.reloads
-            for events in at_reloads(piece.events):
+            for events in at_reloads(piece.events) if self.reloads else [piece.events]:
                 if not self.session.halted:
                     self.made += self.session.advance(events, closing=False).tobytes()
                 if len(events) and events["kind"][-1] == codes.COMMAND and events["code"][-1] == codes.RELOAD:

@@ -11,136 +11,24 @@ Law 3: this and `backtest.loop` drive the same `step`; law 6 welds them together
 """
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from engine.errors import KernelHalted, StrategyError
 from engine.journal import JournalWriter, snapshots
-from engine.kernel import build, codes
-from engine.kernel.events import Event, event_at
-from engine.kernel.layout import I8, Record
+from engine.kernel import codes
+from engine.kernel.events import Event
 from engine.kernel.machine import Machine
-from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
-from engine.kernel.records import Kernel, Order, Refusal, copy_line, kernel_at, outbox, refusals, slots
-from engine.kernel.signals import Ctx
-from engine.kernel.step import close_slice, start, step
+from engine.kernel.records import Order, Refusal, slots
 from engine.kernel.strategy import Strategy
+from engine.session_loop import Pace, SessionLoop, program
 
-ROW = 64  # bytes of an event, an order, a refusal
-AHEAD = 32 * ROW  # between a prefetch and its use
-OPAQUE = np.dtype((np.void, ROW))  # rows copied whole
+OPAQUE = np.dtype((np.void, 64))  # rows copied whole
 BUFFER = 4096  # orders and refusals between two drains of the compiled driver, beyond what one event may bring
 NEVER = -(1 << 62)
 Rows = np.ndarray[Any, Any]
 NO_ORDERS, NO_REFUSALS = np.zeros(0, Order.dtype), np.zeros(0, Refusal.dtype)
-
-
-class Pace(Record):
-    """What a session remembers between two drains, beside the kernel: part of every snapshot."""
-
-    started: I8
-    opened: I8  # a moment is under way
-    moment: I8  # the latest one's recv
-    last: Event  # its latest event
-
-
-class SessionLoop(Record):
-    """What `run_session` is given: where everything is, how far it has come, and why it returned."""
-
-    kernel: I8  # addresses
-    ctx: I8
-    tape: I8
-    orders: I8
-    refusals: I8
-    index: I8  # next event
-    length: I8
-    closing: I8  # 1 = the moment at the end is over
-    orders_n: I8
-    orders_cap: I8
-    refusals_n: I8
-    refusals_cap: I8
-    status: I8
-    pace: Pace
-
-
-session_at = Pointer(SessionLoop)
-ctx_at = Pointer(Ctx)
-
-
-@cold
-def collect(s: SessionLoop, k: Kernel) -> None:
-    """Orders and refusals into the buffers; a halt ends the drive."""
-    for i in range(k.orders_out):
-        copy_line(s.orders + s.orders_n * ROW, address_of(outbox(k, i)))
-        s.orders_n += 1
-    for i in range(k.refusals_out):
-        copy_line(s.refusals + s.refusals_n * ROW, address_of(refusals(k, i)))
-        s.refusals_n += 1
-    k.orders_out = 0
-    k.refusals_out = 0
-    k.attention = 0
-    if k.halt != codes.RUNNING:
-        s.status = codes.HALTED
-
-
-@hot
-def room(s: SessionLoop, k: Kernel) -> bool:
-    """Whether the buffers hold what one event can produce at most."""
-    return s.orders_n + k.outbox_cap <= s.orders_cap and s.refusals_n + k.refusal_cap <= s.refusals_cap
-
-
-def over(s: SessionLoop, k: Kernel, ctx: Ctx, last: int) -> None:
-    """The moment is over; `last` is where its latest event lies."""
-    s.pace.opened = 0
-    close_slice(k, ctx, event_at(last))
-    if k.attention:
-        collect(s, k)
-
-
-def run_session(address: int) -> None:
-    """Drive the events from `index` on, until their end, a full buffer or a halt. `status` says which."""
-    s = session_at(address)
-    k = kernel_at(s.kernel)
-    ctx = ctx_at(s.ctx)
-    p = s.pace
-    s.status = codes.HALTED if k.halt != codes.RUNNING else 0
-    tape, at, end, last = s.tape, s.index * ROW, s.length * ROW, address_of(p.last)
-    while s.status == 0 and (at < end or (p.opened and s.closing)):
-        if not room(s, k):
-            s.status = codes.DRAIN
-        elif p.opened and (at >= end or event_at(tape + at).recv > p.moment or event_at(tape + at).kind == codes.SLICE):
-            over(s, k, ctx, last)
-        else:
-            ev = event_at(tape + at)
-            prefetch(tape + at + AHEAD)
-            kind = ev.kind
-            if kind != codes.REPORT and kind != codes.COMMAND and kind != codes.CORRECTION and kind != codes.SLICE:
-                last = tape + at
-                p.moment = ev.recv
-                p.opened = 1
-                if not p.started:
-                    p.started = 1
-                    start(k, ctx, ev)
-            if kind != codes.SLICE:
-                step(k, ctx, ev)
-            at += ROW
-            if k.attention:
-                collect(s, k)
-    if last != address_of(p.last):
-        copy_line(address_of(p.last), last)
-    s.index = at // ROW
-
-
-PROGRAM: tuple[str, dict[str, Callable[[int], None]]] = ("session", {"run": run_session})
-
-
-def program(compiled: bool = True) -> Callable[[int], None]:
-    """The compiled driver, or the same in plain Python."""
-    if not compiled:
-        return run_session
-    return ctypes.CFUNCTYPE(None, ctypes.c_int64)(build.program(*PROGRAM).addresses["run"])
 
 
 class Session:
@@ -188,8 +76,7 @@ class Session:
         """
         if self._halt.value:
             raise halt_error(self.machine)
-        if self.snapshot_every and self.journal and self.journal.written - self._snapped >= self.snapshot_every:
-            self.snapshot()
+        self.snapshot_if_due()
         if not self._opened.value and len(events):
             moment = self._moment.value
             if self._marked != moment == events["recv"][0]:
@@ -243,6 +130,11 @@ class Session:
         """Write to a journal from now on."""
         self.journal, self.snapshot_every, self._snapped = journal, snapshot_every, journal.written
 
+    def snapshot_if_due(self) -> None:
+        """Save the state after every so many events. Raises JournalError when the system refuses."""
+        if self.snapshot_every and self.journal and self.journal.written - self._snapped >= self.snapshot_every:
+            self.snapshot()
+
     def snapshot(self) -> None:
         """Save the state beside the journal, for a restart. Raises JournalError when the system refuses."""
         if self.journal is not None:
@@ -279,6 +171,7 @@ class Session:
         state of the new class has another layout.
         """
         check_layout(self.machine, strategy, type(fresh))
+        self.snapshot_if_due()  # not between what the journal is told now and the command
         number = self.journal.place.reloads if self.journal else 0
         words = {"strategy": strategy, "name": name, "image": image, "params": fresh.values}
         if self.journal is not None:

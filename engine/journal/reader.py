@@ -17,6 +17,7 @@ import numpy as np
 from engine.errors import JournalError
 from engine.journal import format as form
 from engine.journal.format import COUNTED, END, RECORDS, ROW, SEAL, Block, Place
+from engine.journal.scan import Scanner
 
 
 class Journal:
@@ -38,14 +39,18 @@ class Journal:
             raise JournalError(f"{self.name} was written with other record layouts than this version has; read it with "
                                f"the version that wrote it ({self.header.get('versions', 'unknown')}).")  # fmt: skip
 
-    def blocks(self, start: Place | None = None) -> Iterator[Block]:
-        """Every block of records in order, from the beginning or from a place. Raises JournalError for damage."""
+    def blocks(self, start: Place | None = None, scanner: Scanner | None = None) -> Iterator[Block]:
+        """Every block of records in order, from the beginning or from a place. Raises JournalError for damage.
+
+        With a scanner many come as one of each kind: their events, their orders, their refusals; what a scanner says of
+        their memory holds for them. A reload still stands behind all that was written before it.
+        """
         self.place, self.torn, self.sealed = start or Place(), "", False
         first = start.segment if start else 0
         for number in range(first, max(self.paths) + 1):
             if number not in self.paths:
                 raise JournalError(f"{self.name}: {form.segment_name(number)} is missing; restore it.")
-            yield from self._segment(number, start.offset if start and number == first else 0)
+            yield from self._segment(number, start.offset if start and number == first else 0, scanner)
 
     def rows(self, kind: int) -> "np.ndarray[Any, Any]":
         """All records of a kind, copied into one array."""
@@ -69,7 +74,7 @@ class Journal:
                 raise JournalError(f"{path} is damaged at offset 0: its head is not sound. Restore the file.")
         return ROW + form.padded(length), chain, dict(json.loads(text[:length]))
 
-    def _segment(self, number: int, at: int) -> Iterator[Block]:
+    def _segment(self, number: int, at: int, scanner: Scanner | None) -> Iterator[Block]:
         path, last, kind = self.paths[number], number == max(self.paths), 0
         memory = mapped(path)
         begin, chain, header = self._head(number)
@@ -80,6 +85,13 @@ class Journal:
         at, self.sealed = at or begin, False
         self.place = Place(number, at, running, tuple(counts))
         while at < len(memory):
+            if scanner is not None:
+                at, running, taken = scanner.take(memory, at, counts, running)
+                self.place = Place(number, at, running, tuple(counts))
+                for kind, rows in taken.items():
+                    yield Block(kind, counts[kind] - len(rows), len(rows), rows.view(np.uint8).data)
+                if taken:
+                    continue
             found = form.sound(memory, at)
             if found is None:
                 break

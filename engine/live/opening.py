@@ -14,7 +14,8 @@ from engine.errors import ConfigError
 from engine.journal import Journal, JournalWriter
 from engine.plan import Find, Plan
 from engine.recovery import Recovered, recover
-from engine.session import PROGRAM, Session
+from engine.session import Session
+from engine.session_loop import PROGRAM
 
 EPOCH_S = 1_704_067_200  # 2024-01-01; sessions are numbered by minutes since then, at least
 SAME = ("strategies", "instruments", "rows", "cash", "limits", "breach", "sizes", "kernel")  # of two headers

@@ -128,7 +128,7 @@ from engine.app import main
 from engine.kernel import build
 from engine.live import gate
 from engine.registry import find, names
-from engine.session import PROGRAM as SESSION
+from engine.session_loop import PROGRAM as SESSION
 from backtest.desk import PROGRAM as VENUE
 
 assert "site-packages" in build.__file__, build.__file__

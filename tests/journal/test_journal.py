@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import JournalError
-from engine.journal import Journal, JournalWriter, writer
+from engine.journal import Journal, JournalWriter, scan, writer
 from engine.journal import format as form
 from engine.journal.format import EVENTS, ORDERS, REFUSALS, RELOADS, Place
+from engine.journal.scan import Scanner
 from engine.journal.snapshots import Snapshot, load, newest_first, save
+from engine.replay import pieces
+from engine.session_loop import program
 from tests.store.test_atomic import fail_at
 
 HEADER = {"session": 1, "name": "small"}
@@ -51,9 +55,31 @@ def small(folder: Path, *, seal: bool = False, **settings: Any) -> list[Place]:
     return places
 
 
-def read(folder: Path, start: Place | None = None) -> tuple[Journal, Said]:
-    journal = Journal(folder)
-    return journal, [(b.kind, b.first, bytes(b.payload)) for b in journal.blocks(start)]
+SCANNER = Scanner(program(entry="scan"))
+
+
+def read(folder: Path, start: Place | None = None, scanner: Scanner = SCANNER) -> tuple[Journal, Said]:
+    """Block by block, and many in one call: both say the same, or raise the same."""
+    journal, many, error = Journal(folder), Journal(folder), None
+    found: list[form.Block] = []
+    together: dict[int, bytes] = {}
+    try:
+        found.extend(block._replace(payload=memoryview(bytes(block.payload))) for block in journal.blocks(start))
+    except JournalError as one:
+        error = one
+    try:
+        for kind, first, records, payload in many.blocks(start, scanner):
+            before = together.setdefault(kind, b"")
+            assert kind == RELOADS or records == len(payload) // form.ROW
+            assert kind == RELOADS or first == (start.counts[kind] if start else 0) + len(before) // form.ROW
+            together[kind] = before + bytes(payload)
+    except JournalError as one:
+        assert str(one) == str(error)
+    assert together == {kind: b"".join(b.payload for b in found if b.kind == kind) for kind in {b.kind for b in found}}
+    assert (many.place, many.torn, many.sealed) == (journal.place, journal.torn, journal.sealed)
+    if error:
+        raise error
+    return journal, [(b.kind, b.first, bytes(b.payload)) for b in found]
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -93,6 +119,33 @@ def test_segments_and_restarts_change_nothing(blocks: list[tuple[int, int]], siz
         writer_again.events(rows(EVENTS, 1, 0))
         writer_again.close()
         assert len(read(folder)[1]) == len(blocks) + 1
+
+
+@given(st.lists(st.tuples(st.sampled_from([EVENTS, ORDERS, REFUSALS, RELOADS]), st.integers(1, 6)), max_size=20),
+       st.integers(1, 3000))  # fmt: skip
+def test_a_scanner_of_any_room(blocks: list[tuple[int, int]], size: int) -> None:
+    """Four records fill it: larger blocks are left to the reader, and what it said lasts as long as it promises."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "CAPACITY", 4)
+        journal = JournalWriter(Path(name) / "j", HEADER, sync_ms=math.inf, segment_bytes=size)
+        for n, (kind, count) in enumerate(blocks):
+            write(journal, kind, count, n)
+        journal.seal()
+        _, said = read(Path(name) / "j", scanner=Scanner())
+        events, orders = b"", b""
+        for piece in pieces(Journal(Path(name) / "j").blocks(scanner=Scanner()), 2):
+            events, orders = events + piece.events.tobytes(), orders + piece.orders
+        assert events == b"".join(text for kind, _, text in said if kind == EVENTS)
+        assert orders == b"".join(text for kind, _, text in said if kind == ORDERS)
+
+
+@given(st.binary(max_size=40), st.integers(0, (1 << 32) - 1))
+def test_the_checksum_is_that_of_zlib(words: bytes, before: int) -> None:
+    data, tables = np.frombuffer(words * 4, np.uint8).copy(), scan.crc_tables()
+    found = scan.crc_of(tables.ctypes.data, data.ctypes.data, len(data), before)
+    assert found == zlib.crc32(data.tobytes(), before)
 
 
 @pytest.mark.parametrize("seal", [False, True])

@@ -12,7 +12,7 @@ from engine.errors import DataError
 from engine.journal import JournalWriter
 from engine.kernel import codes
 from engine.modes import Import, run_import
-from engine.session import PROGRAM
+from engine.session_loop import PROGRAM
 from engine.store import open_tape
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape

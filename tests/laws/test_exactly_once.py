@@ -23,7 +23,8 @@ from engine.ports import VenueView
 from engine.reconcile import KernelView, Reconciled, reconcile
 from engine.recovery import instructions, recover
 from engine.replay import replay
-from engine.session import PROGRAM, Session
+from engine.session import Session
+from engine.session_loop import PROGRAM
 from engine.store.tape import Tape, frozen
 from strategies import MarketMaking
 from tests.backtest.test_ticks import random_ticks

@@ -19,7 +19,7 @@ from engine.journal import format as form
 from engine.journal.format import EVENTS, ORDERS
 from engine.kernel import codes
 from engine.replay import pieces, replay
-from engine.session import PROGRAM
+from engine.session_loop import PROGRAM
 from strategies import MarketMaking
 from tests.backtest.test_ticks import random_ticks
 from tests.laws.world import MINUTE, SIZES, Fuzz, FuzzAll, decode, stage, subjects

@@ -12,7 +12,8 @@ from engine.journal.format import ORDERS
 from engine.journal.snapshots import newest_first
 from engine.modes import Replay, run_replay
 from engine.recovery import instructions, recover
-from engine.session import PROGRAM, Session
+from engine.session import Session
+from engine.session_loop import PROGRAM
 from tests.session.test_session import CLASSES, Run, Steps, bar
 
 

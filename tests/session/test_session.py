@@ -22,7 +22,8 @@ from engine.kernel.strategy import Strategy, param
 from engine.plan import Plan, instrument_rows
 from engine.recovery import recover
 from engine.replay import explain, replay
-from engine.session import PROGRAM, Session, event
+from engine.session import Session, event
+from engine.session_loop import PROGRAM
 from engine.store.instruments import InstrumentInfo
 from tests.kernel.desk import DAY, SECOND
 
@@ -225,6 +226,17 @@ def test_a_reload_swaps_the_code_and_keeps_the_state(tmp_path: Path) -> None:
     assert recover(tmp_path / "j", CLASSES.__getitem__).session.running(1).values == {"step": 7.0}
 
 
+def test_a_snapshot_that_is_due_at_a_reload(tmp_path: Path) -> None:
+    """It is taken before the journal tells of the reload, never between that and its command."""
+    run = Run(tmp_path / "j", Steps)
+    run.bars(1, 2)
+    run.session.snapshot_every = 1
+    run.session.reload(T0 + 3 * SECOND, 0, Steps(step=3.0), python_handlers(Steps), name="Steps", image="uncompiled")
+    run.session.snapshot_every = 0
+    assert run.again().startswith("identical: ")
+    assert recover(tmp_path / "j", CLASSES.__getitem__).session.running(0).values == {"step": 3.0}
+
+
 def test_a_reload_of_another_layout_is_refused(tmp_path: Path) -> None:
     run = Run(tmp_path / "j", Steps)
     run.bars(1)
@@ -307,7 +319,7 @@ def test_a_live_process_does_not_import_numba(tmp_path: Path) -> None:
         "import engine.session, engine.replay, engine.recovery, engine.reconcile, engine.plan, engine.journal\n"
         "from engine.kernel import build\n"
         "build.may_compile = False\n"
-        "engine.session.program()\n"
+        "engine.session_loop.program()\n"
         "assert not {'numba', 'polars', 'mlflow', 'hydra'} & set(sys.modules), sorted(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", text], check=True, cwd=Path(__file__).parents[2])

@@ -13,7 +13,7 @@ from engine.errors import DataError
 from engine.journal import Journal, JournalWriter
 from engine.journal.format import EVENTS, ORDERS
 from engine.kernel import codes
-from engine.session import PROGRAM
+from engine.session_loop import PROGRAM
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape
 from strategies import BUILT_IN

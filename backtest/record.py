@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ class Repeat:
     def __call__(self, recorded: Recorded) -> Again:
         """Raises DataError for data that are gone, what `prepare` raises, StrategyFault."""
         from backtest.check import Subject
+        from backtest.honesty.verdict import of_lane
         from backtest.run import prepare
 
         words, data, plan = recorded.words, recorded.words["data"], recorded.plan
@@ -107,5 +109,6 @@ class Repeat:
         except StrategyError as error:
             causality = str(error)
         found = hashes(result.raw["orders"], result.raw["reports"])
+        honest = partial(of_lane, result.periods.returns, result.periods.per_year)
         return Again(prepared.tape.digest, found, dict(result.metrics), causality, sent, len(subject.events),
-                     PROGRAMS[has_ticks(prepared.tape.events)])  # fmt: skip
+                     PROGRAMS[has_ticks(prepared.tape.events)], honest)  # fmt: skip

@@ -297,7 +297,7 @@ class Result:
         from engine import ledger
 
         content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
-        return ledger.tags(self.kind, self.tape, content)
+        return ledger.tags(self.kind, self.tape, content, self.strategies)
 
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,
               artifacts_dir: str | os.PathLike[str] | None = None,

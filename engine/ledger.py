@@ -1,15 +1,18 @@
 """The ledger: how many lanes were ever evaluated for an idea on overlapping data, across sessions, from the tracker.
 
-An idea is an experiment of the tracker. Whoever looked at many lanes and shows the best one has to say so: the
-deflated Sharpe ratio is the figure after that, and this is the count that it needs.
+An idea is a class of strategies in an experiment of the tracker. Whoever looked at many lanes and shows the best one
+has to say so: the deflated Sharpe ratio is the figure after that, and this is the count that it needs.
 
-Law 1: each lane counts once: a repetition of the same settings, parameters and code adds nothing.
+Law 1: each lane counts once: a repetition of the same settings, parameters and code adds nothing. Of repetitions the
+       one with the most lanes counts, and in whatever order rows come, the ledger is the same to the last bit.
 Law 2: nothing can be taken back: failed and deleted runs count as long as the tracker has them.
 Law 3: rows are runs, never lanes: a sweep states its count and moments, so a million lanes are a handful of rows.
 Law 4: in doubt it counts: data overlap where their times do, whatever the instruments, because to choose the best
-       instrument is a choice too; a run that does not say which data it saw overlaps with all.
+       instrument is a choice too; a run that does not say which data it saw overlaps with all, and one that does not
+       say its strategy is of all.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 class Ledger(NamedTuple):
     """What was evaluated: `lanes` in `sweeps` and `backtests`; `effective` is how many of the lanes are independent, at
-    most. `mean`, `var`: of the annual Sharpe ratios of those that have one (`scored`); zero where there is none."""
+    most. `mean`, `var`: of the annual Sharpe ratios of those that have one (`scored`); zero where there is none.
+    `idea`: whose lanes, in words."""
 
     lanes: int = 0
     effective: float = 0.0
@@ -33,12 +37,15 @@ class Ledger(NamedTuple):
     scored: int = 0
     mean: float = 0.0
     var: float = 0.0
+    idea: str = "this idea"
 
 
-def tags(kind: str, tape: "Tape", content: str) -> dict[str, str]:
+def tags(kind: str, tape: "Tape", content: str, strategies: Iterable[str]) -> dict[str, str]:
     """The tags by which a run is found again: `kind` is one of `tracking_names`, `content` a hash of all that decides
-    its result besides the data: settings, parameters (of all lanes), code."""
+    its result besides the data: settings, parameters (of all lanes), code; `strategies`: names of the classes."""
     found = {names.KIND: kind, names.CONTENT: content}
+    own = ",".join(sorted({name.partition(" ")[0] for name in strategies}))
+    found |= {names.STRATEGY: own} if own and len(own) <= tracking.LONGEST["tag"] else {}
     if len(tape.events):
         found |= {names.FIRST_NS: str(int(tape.events["ts"][0])), names.LAST_NS: str(int(tape.events["ts"][-1]))}
     listed = ",".join(info.name for info in tape.instruments)
@@ -60,38 +67,44 @@ def figures(sharpe: Sequence[float] | np.ndarray[Any, Any], effective: float | N
     return found | ({} if effective is None else {names.LANES_EFFECTIVE: float(effective)})
 
 
-def count(runs: Iterable[Mapping[str, Any]], first_ns: int | None = None, last_ns: int | None = None) -> Ledger:
-    """The ledger of runs (as `tracking.runs` gives them) whose data overlap with [first_ns, last_ns], both included.
+def count(runs: Iterable[Mapping[str, Any]], first_ns: int | None = None, last_ns: int | None = None,
+          strategies: str = "", idea: str = "this idea") -> Ledger:  # fmt: skip
+    """The ledger of runs (as `tracking.runs` gives them) whose data overlap with [first_ns, last_ns], both included,
+    and whose strategy is one of `strategies` (names separated by commas, none: any).
 
     Moments are pooled: var = (sum (n-1) v + sum n (m - mean)^2) / (sum n - 1), over sweeps of n lanes and backtests of
     one. Source: T. F. Chan, G. H. Golub and R. J. LeVeque, Updating Formulae and a Pairwise Algorithm, 1979.
 
     >>> sweep = {"tags": {"kind": "sweep"}, "metrics": {"lanes": 3, "lanes_sharpe_mean": 2.0, "lanes_sharpe_var": 1.0}}
     >>> one = {"tags": {"kind": "backtest"}, "metrics": {"sharpe": 4.0}}
-    >>> count([sweep, one])
-    Ledger(lanes=4, effective=4.0, sweeps=1, backtests=1, scored=4, mean=2.5, var=1.6666666666666667)
+    >>> count([sweep, one])[:-1]
+    (4, 4.0, 1, 1, 4, 2.5, 1.6666666666666667)
     """
-    seen: set[tuple[Any, ...]] = set()
-    lanes, effective, of_kind = 0, 0.0, {names.SWEEP: 0, names.BACKTEST: 0}
-    groups: list[tuple[int, float, float]] = []
+    kept: dict[tuple[Any, ...], tuple[float, ...]] = {}
     for n, run in enumerate(runs):
         tag, metric = run["tags"], run["metrics"]
-        kind, span = tag.get(names.KIND), (tag.get(names.FIRST_NS), tag.get(names.LAST_NS))
-        key = (kind, *span, tag.get(names.CONTENT, n))
-        if kind not in of_kind or key in seen or not _overlap(*span, first_ns, last_ns):
+        kind, span, own = (
+            tag.get(names.KIND),
+            (tag.get(names.FIRST_NS), tag.get(names.LAST_NS)),
+            tag.get(names.STRATEGY),
+        )
+        other = bool(own and strategies) and not set(str(own).split(",")) & set(strategies.split(","))
+        if kind not in (names.SWEEP, names.BACKTEST) or other or not _overlap(*span, first_ns, last_ns):
             continue
-        seen.add(key)
-        size = int(metric.get(names.LANES, 0)) if kind == names.SWEEP else 1
-        mean = metric.get(names.SHARPE_MEAN if kind == names.SWEEP else names.SHARPE)
-        lanes, of_kind[kind] = lanes + size, of_kind[kind] + 1
-        effective += metric.get(names.LANES_EFFECTIVE, size)
-        groups += [(size, mean, metric.get(names.SHARPE_VAR, 0.0))] if mean is not None and size else []
-    sizes, means, spreads = (np.array([g[i] for g in groups], np.float64) for i in range(3))
-    scored = int(sizes.sum())
-    centre = float((sizes * means).sum() / scored) if scored else 0.0
-    squares = float(((sizes - 1) * spreads + sizes * (means - centre) ** 2).sum())
-    spread = squares / (scored - 1) if scored > 1 else 0.0
-    return Ledger(lanes, effective, of_kind[names.SWEEP], of_kind[names.BACKTEST], scored, centre, spread)
+        lanes = int(metric.get(names.LANES, 0)) if kind == names.SWEEP else 1
+        mean = metric.get(names.SHARPE_MEAN if kind == names.SWEEP else names.SHARPE, math.nan)
+        told = lanes if math.isfinite(mean) else 0
+        row = (lanes, metric.get(names.LANES_EFFECTIVE, lanes), told, mean if told else 0.0,
+               metric.get(names.SHARPE_VAR, 0.0), float(kind == names.SWEEP))  # fmt: skip
+        key = (kind, *span, own, tag.get(names.CONTENT, n))
+        kept[key] = max(row, kept.get(key, row))
+    rows = np.array(sorted(kept.values()), np.float64).reshape(-1, 6)  # sorted: sums do not depend on the order
+    sizes, effective, scored, mean, spread, swept = rows.T
+    total = float(scored.sum())
+    centre = float((scored * mean).sum() / total) if total else 0.0
+    squares = float((np.maximum(scored - 1, 0.0) * spread + scored * (mean - centre) ** 2).sum())
+    return Ledger(int(sizes.sum()), float(effective.sum()), int(swept.sum()), int(len(rows) - swept.sum()), int(total),
+                  centre, squares / (total - 1) if total > 1 else 0.0, idea)  # fmt: skip
 
 
 def _overlap(first: str | None, last: str | None, from_ns: int | None, until_ns: int | None) -> bool:
@@ -100,14 +113,21 @@ def _overlap(first: str | None, last: str | None, from_ns: int | None, until_ns:
     return not (early or late)
 
 
+def alone(run: Mapping[str, Any]) -> Ledger:
+    """The ledger of one run, where nobody can be asked for others."""
+    return count([run], idea=str(run["tags"].get(names.STRATEGY, "this idea")).replace(",", ", "))
+
+
 def read(experiment: str, first_ns: int | None = None, last_ns: int | None = None, *,
          also: Mapping[str, Any] | None = None, tracking_uri: str | None = None,
          helper: "tracking.Helper | None" = None) -> Ledger:  # fmt: skip
     """The ledger of an experiment on data that overlap with [first_ns, last_ns] (ns UTC).
 
     `also`: a run that is not tracked yet, `{"tags": tags(…), "metrics": …}`; it counts once,
-    even if it is a repetition. Raises TrackingError.
+    even if it is a repetition, and only what is of its strategy counts. Raises TrackingError.
     """
     kinds = (names.SWEEP, names.BACKTEST)
     found = tracking.runs(experiment, kinds=kinds, tracking_uri=tracking_uri, helper=helper)
-    return count([*found, *([also] if also else [])], first_ns, last_ns)
+    own = str(also["tags"].get(names.STRATEGY, "")) if also else ""
+    idea = f"{own.replace(',', ', ') or 'all strategies'} in experiment {experiment}"
+    return count([*found, *([also] if also else [])], first_ns, last_ns, own, idea)

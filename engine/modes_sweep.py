@@ -194,7 +194,7 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     from backtest.honesty.study import study
     from backtest.honesty.verdict import heard
     from backtest.sweep import Objective, columns
-    from engine.ledger import count
+    from engine.ledger import alone
 
     rules, number = settings.sweep, table["structure"][0]
     mine, chosen = table.filter(table["structure"] == number), work.structures[number]
@@ -205,7 +205,7 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
                   threads=rules.threads or None)  # fmt: skip
     known = counted(work, about, table, found.effective * table.height / mine.height)
     place = settings.tracking
-    book = heard(place.experiment, known, place.uri, helper) if helper else (count([known]), False)
+    book = heard(place.experiment, known, place.uri, helper) if helper else (alone(known), False)
     several = table["structure"].n_unique()
     said = found.judge(*book, rules.seed, tried=table.height, structures=several)
     choices = [] if found.validation is None else [choice._asdict() for choice in found.validation.choices]
@@ -226,7 +226,9 @@ def _write(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
         table.write_parquet(part / "lanes.parquet")
         (part / "sweep.json").write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
         (part / "config.yaml").write_text(dump(), encoding="utf-8")
-        best = [again(work, about, row, part / "best" / str(rank), book) for rank, row in chosen_rows(table, settings)]
+        best = [
+            again(work, about, row, rank, part / "best" / str(rank), book) for rank, row in chosen_rows(table, settings)
+        ]
         if settings.report:
             surface.write(about, table, part)
         (part / "track.json").write_text(
@@ -243,7 +245,8 @@ def chosen_rows(table: "pl.DataFrame", settings: Sweep) -> list[tuple[int, dict[
     return [(n, row) for n, row in enumerate(few, 1) if row["status"] == 0 and not math.isnan(row[objective])]
 
 
-def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], where: Path, book: Any) -> dict[str, Any]:
+def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], rank: int, where: Path,
+          book: Any) -> dict[str, Any]:  # fmt: skip
     """One lane as a full run with its report, below `where`; what the tracker is to hear of it."""
     from backtest.honesty.verdict import judge
     from backtest.record import promotable
@@ -254,21 +257,27 @@ def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], where: Pa
     settings = Backtest.of({**settings_of(about, row), "track": False, "report": False})
     result = settings.prepared(settings.made()).run()
     check_same(result.metrics, row)
-    tested(result, about)
+    tested(result, about, rank)
     judge(result, "", book=book)
     result.save(where)
     result.report(where / "report.html")
     result.image(where / "report.png")
     with promotable(result, where) as (_, seals):
-        told: dict[str, Any] = result.request({**seals, names.KIND: names.LANE}, lane_name(result, about, row))
+        told: dict[str, Any] = result.request({**seals, names.KIND: names.LANE, names.RANK: str(rank)},
+                                              lane_name(result, about, row))  # fmt: skip
     return {**told, "artifacts_dir": f"best/{where.name}"}
 
 
-def tested(result: Any, about: Mapping[str, Any]) -> None:
-    """What the sweep found out about its choices holds for a lane that is run again."""
-    from backtest.honesty.study import shared
+def tested(result: Any, about: Mapping[str, Any], rank: int) -> None:
+    """What the sweep found out about its choices, for a lane that is run again: out of sample its procedure was tested,
+    which takes the best lane, and no other."""
+    from backtest.honesty.study import OUT_OF_SAMPLE, shared
 
-    result.tested = shared(about["verdict"]["figures"]), about["verdict"]["lead"]
+    figures, lead = shared(about["verdict"]["figures"]), about["verdict"]["lead"]
+    if rank != 1:
+        figures = {name: value for name, value in figures.items() if name not in OUT_OF_SAMPLE}
+        lead = f"Out of sample: untested; the sweep tested how its best lane fares, and this is the one of rank {rank}."
+    result.tested = figures, lead
 
 
 def check_same(metrics: Mapping[str, float], row: Mapping[str, Any]) -> None:
@@ -324,10 +333,11 @@ def run_best(settings: Best, dump: Dump) -> int:
 
     def checked(result: Any) -> None:
         check_same(result.metrics, row)
-        tested(result, about)
+        tested(result, about, settings.rank)
         result.kind = names.LANE
 
-    return run_backtest(lane, lambda: dumped(lane), checked, {names.SWEEP_RUN: tracked} if tracked else {})
+    tags = {names.RANK: str(settings.rank), **({names.SWEEP_RUN: tracked} if tracked else {})}
+    return run_backtest(lane, lambda: dumped(lane), checked, tags)
 
 
 def dumped(settings: Backtest) -> str:

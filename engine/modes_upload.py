@@ -59,7 +59,8 @@ def counted(work: Any, about: Mapping[str, Any], table: "pl.DataFrame", effectiv
     ran = [s.prepared for s in work.structures if s.prepared is not None]
     code = [digest for prepared in ran for digest in prepared.identity["strategies"]]
     words = {"lanes": about["hash"], "code": code, "data": ",".join(prepared.tape.digest for prepared in ran)}
-    every = [ledger.tags(names.SWEEP, prepared.tape, config_hash(words)) for prepared in ran]
+    classes = [type(s).__name__ for prepared in ran for s in prepared.strategies]
+    every = [ledger.tags(names.SWEEP, prepared.tape, config_hash(words), classes) for prepared in ran]
     tags = dict(every[0])  # its lanes count wherever one of its structures saw data
     for key, most in ((names.FIRST_NS, min), (names.LAST_NS, max)):
         tags |= {key: most((one[key] for one in every), key=int)} if all(key in one for one in every) else {}

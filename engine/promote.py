@@ -2,17 +2,20 @@
 
 Law 1: all gates are checked, each says what it found, what it wants and what to do; the alias moves only if all pass.
 Law 2: what is not there does not pass: a missing figure, a law that was not put to the test.
-Law 3: what can be found out again is found out again, today, and not believed: orders, fills, data, drawdown.
+Law 3: what can be found out again is found out again, today, and not believed: orders, fills, data, drawdown, and how
+       likely it is luck after all that was tried up to now.
 """
 
 import math
 import operator
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from engine import ledger
 from engine import tracking_names as names
 from engine.bundle import RECORDED, Programs, Recorded, pack
 from engine.config import BREACHES, Risk, Settings, setting
@@ -30,6 +33,7 @@ class Gates(Settings):
     oos_sharpe: float = setting(0.0, "annual Sharpe ratio on data that no choice has seen, at least")
     deflated_sharpe: float = setting(0.95, "probability that the Sharpe ratio is no luck of many lanes, at least", ge=0,
                                      le=1)  # fmt: skip
+    periods: int = setting(250, "of returns (days, or bars where they are longer), at least", ge=2)
     drawdown: float = setting(0.25, "fraction lost since the highest equity, at most", ge=0, le=1)
 
 
@@ -43,7 +47,7 @@ class Ceiling(Risk):
 @dataclass(frozen=True)
 class Again:
     """A run that was run again: `hashes` as recorded (count and sha256 of orders and fills), `causality`: how that law
-    was broken (empty: it was kept) on `events` with `sent` orders."""
+    was broken (empty: it was kept) on `events` with `sent` orders; `honest`: figures after so many tries."""
 
     data: str
     hashes: Mapping[str, Mapping[str, Any]]
@@ -52,6 +56,10 @@ class Again:
     sent: int
     events: int
     program: tuple[str, dict[str, Any]]  # of the loop that ran it
+    honest: Callable[[ledger.Ledger], Mapping[str, float]] = lambda book: {}
+
+
+NOBODY = ledger.Ledger()
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,12 @@ class Case:
     gates: Gates
     ceiling: Risk
     sweep: Run | None = None
+    book: ledger.Ledger = NOBODY
+
+    @cached_property
+    def honest(self) -> Mapping[str, float]:
+        """How sure it is after the ledger of today; NaN where that is not defined."""
+        return {names.DSR: math.nan, names.MIN_TRACK_RECORD: math.nan, **self.again.honest(self.book)}
 
 
 @dataclass(frozen=True)
@@ -106,21 +120,43 @@ def causality(case: Case) -> Outcome:
     return Outcome(not a.causality and a.sent > 0, value, "kept, with orders", cure)
 
 
-def at_least(
-    name: str, threshold: Callable[[Gates], float], cure: str, whole: bool = False
-) -> Callable[[Case], Outcome]:
-    """A gate for a figure that was tracked: the run's; where it has none and the figure is of a `whole` sweep, its
-    sweep's."""
+def out_of_sample(case: Case) -> Outcome:
+    """The figure on data that no choice has seen: the run's, or its sweep's. That of a sweep is its procedure's, which
+    takes the first lane, so it says nothing of any other."""
+    least, rank = case.gates.oos_sharpe, case.run.tags.get(names.RANK, "unknown")
+    cure = "test it on data that its choice has not seen; validation of a sweep does."
+    if case.sweep and rank != "1":
+        return Outcome(False, f"rank {rank} of its sweep", f"at least {least:g}, of rank 1",
+                       "the sweep tested how its best lane fares, chosen anew each time, and no other: promote that "
+                       f"(tandem mode=best sweep={case.sweep.run_id[:8]} rank=1), or sweep fewer lanes.")  # fmt: skip
+    value, of = case.run.metrics.get(names.OOS_SHARPE, math.nan), ""
+    if math.isnan(value) and case.sweep:
+        value, of = case.sweep.metrics.get(names.OOS_SHARPE, math.nan), f", of its sweep {case.sweep.run_id[:8]}"
+    if math.isnan(value):
+        return Outcome(False, "missing", f"at least {least:g}", f"the run has no figure {names.OOS_SHARPE}: {cure}")
+    return Outcome(value >= least, f"{value:.4g}{of}", f"at least {least:g}", cure)
 
-    def gate(case: Case) -> Outcome:
-        value, least, of = case.run.metrics.get(name, math.nan), threshold(case.gates), ""
-        if math.isnan(value) and whole and case.sweep:
-            value, of = case.sweep.metrics.get(name, math.nan), f", of its sweep {case.sweep.run_id[:8]}"
-        if math.isnan(value):
-            return Outcome(False, "missing", f"at least {least:g}", f"the run has no figure {name}: {cure}")
-        return Outcome(value >= least, f"{value:.4g}{of}", f"at least {least:g}", cure)
 
-    return gate
+def deflated(case: Case) -> Outcome:
+    """The probability that it is no luck, after all lanes that were tried up to now."""
+    now, then, least = case.honest[names.DSR], case.run.metrics.get(names.DSR, math.nan), case.gates.deflated_sharpe
+    tried = case.run.metrics.get(names.LEDGER_LANES, math.nan)
+    before = "" if math.isnan(then) or abs(then - now) < 5e-5 else (
+        f" after {case.book.lanes:,} lanes of today, {then:.4g} when it ran"
+        + ("" if math.isnan(tried) else f", after {tried:,.0f}"))  # fmt: skip
+    return Outcome(now >= least, "missing" if math.isnan(now) else f"{now:.4g}{before}", f"at least {least:g}",
+                   f"luck explains too much of it, of {case.book.lanes:,} lanes tried of {case.book.idea}: look at "
+                   "fewer lanes, or at more data.")  # fmt: skip
+
+
+def track_record(case: Case) -> Outcome:
+    """There are enough periods to tell a Sharpe ratio of this size from zero, and no fewer than is asked of any."""
+    has, needs = case.again.metrics.get("periods", 0.0), case.honest[names.MIN_TRACK_RECORD]
+    cure = "run it on a longer span, or say gates.periods=…."
+    if not math.isfinite(needs):
+        return Outcome(False, f"{has:,.0f} periods", "a Sharpe ratio above zero", f"no record is long enough: {cure}")
+    least = max(case.gates.periods, math.ceil(needs))
+    return Outcome(has >= least, f"{has:,.0f} periods", f"at least {least:,}", cure)
 
 
 def drawdown(case: Case) -> Outcome:
@@ -143,10 +179,9 @@ GATES: Mapping[str, Callable[[Case], Outcome]] = {
     "data": same_data,
     "re-run": same_outcome,
     "causality": causality,
-    "out of sample": at_least(names.OOS_SHARPE, lambda g: g.oos_sharpe,
-                              "test it on data that its choice has not seen; validation of a sweep does.", True),
-    "deflated Sharpe": at_least(names.DSR, lambda g: g.deflated_sharpe,
-                                "look at fewer lanes or at more data; luck explains too much of it."),
+    "out of sample": out_of_sample,
+    "deflated Sharpe": deflated,
+    "track record": track_record,
     "drawdown": drawdown,
     "risk limits": limits,
 }  # fmt: skip
@@ -209,6 +244,16 @@ class Promoted:
         return "\n".join(["| gate | | found | wanted |", "|---|---|---|---|", *rows])
 
 
+def book(models: Models, run: Run, sweep: Run | None) -> ledger.Ledger:
+    """What was tried up to now of the run's strategy, in its experiment, on its data; the run itself, or the sweep that
+    it is a lane of, counts in any case."""
+    own = sweep or replace(run, tags={**run.tags, names.KIND: names.BACKTEST})
+    tags = own.tags if names.STRATEGY in own.tags else {**own.tags, names.STRATEGY: run.tags.get(names.STRATEGY, "")}
+    span = [int(run.tags[key]) if key in run.tags else None for key in (names.FIRST_NS, names.LAST_NS)]
+    return ledger.read(models.where(run)[1], *span, also={"tags": tags, "metrics": own.metrics},
+                       tracking_uri=models.uri)  # fmt: skip
+
+
 def promote(models: Models, beginning: str, repeat: Callable[[Recorded], Again], programs: Programs, find: Find, *,
             model: str | None, alias: str, gates: Gates, ceiling: Risk) -> Promoted:  # fmt: skip
     """Bundle a run, register the bundle, check every gate, and move the alias if all are open.
@@ -230,7 +275,7 @@ def promote(models: Models, beginning: str, repeat: Callable[[Recorded], Again],
         digest = pack(folder, recorded, {**programs, "backtest": again.program}, find, words)
         version = models.register(model or str(recorded.words["name"]), run, folder, digest)
     sweep = models.sweep_of(run)
-    case = Case(run, recorded, again, gates, ceiling, sweep)
+    case = Case(run, recorded, again, gates, ceiling, sweep, book(models, run, sweep))
     found = Promoted(version, {name: gate(case) for name, gate in GATES.items()}, alias)
     models.judge(version, "passed" if found.moved else "failed", f"{run.link}\n\n{found.markdown()}",
                  alias if found.moved else None)  # fmt: skip

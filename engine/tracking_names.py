@@ -8,6 +8,7 @@ Law 2: a figure that could not be computed is absent, never zero; who needs it r
 KIND = "kind"
 FIRST_NS, LAST_NS = "data_first_ns", "data_last_ns"  # ns UTC of the first and the last event
 INSTRUMENTS = "data_instruments"  # names, separated by commas; absent where they do not fit into a tag
+STRATEGY = "strategy_class"  # names, separated by commas: of an experiment the ledger counts what shares one
 CONTENT = "content"  # hash of what was evaluated: settings and parameters; a repetition has the same
 
 # Values of KIND. The ledger counts the first two: a chosen lane was counted with its sweep, and a live session
@@ -40,4 +41,5 @@ RECORDED, ORDERS_SHA256, FILLS_SHA256 = "recorded", "orders_sha256", "fills_sha2
 # Tags that link a promoted run, the sweep that it came from, and the sessions that trade it.
 MODEL = "model"  # name/version of the promoted model: on the run, and on each session
 PROMOTED_RUN, SWEEP_RUN = "promoted_run", "sweep_run"  # ids of runs: on a session; on it and on a lane's own run
+RANK = "sweep_rank"  # of a lane in its sweep, 1 the best
 BUNDLE, GATES = "bundle", "gates"  # tags of a model version: digest of its bundle; passed or failed

@@ -4,7 +4,8 @@ Law 1: spans are [start, end) in ns UTC; no moment is both trained and tested on
        nothing that is trained on comes after what is tested.
 Law 2: before a span its indicators are warmed by events from `warm` on, which are seen and not traded on; they may lie
        in another span, as what came before is known to whoever trades.
-Law 3: cuts between days stand one nanosecond after midnight UTC: the bar that closes at midnight ends its day.
+Law 3: cuts stand between days, one nanosecond after midnight UTC: the bar that closes at midnight ends its day. A part
+       of less than two days has no two returns, so it is refused, never measured.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,10 @@ from typing import NamedTuple
 from engine.errors import ConfigError
 
 DAY_NS = 86_400_000_000_000
+
+
+class TooShort(ConfigError):
+    """There are too few days for what was asked."""
 
 
 class Span(NamedTuple):
@@ -33,22 +38,21 @@ class Fold(NamedTuple):
 
 
 def cuts(start: int, end: int, parts: Sequence[float]) -> list[int]:
-    """start, the moments between the parts (in the proportions given), end. Parts of two days and more are cut between
-    days. Raises ConfigError when a part would be empty."""
+    """start, the moments between the parts (in the proportions given), end. Raises ConfigError for parts that are
+    none, TooShort for one of less than two days."""
     if not parts or min(parts) <= 0 or start >= end:
         raise ConfigError(
             f"[{start}, {end}) cannot be cut into {len(parts)} parts of {list(parts)}; parts are above 0."
         )
     total, done, found = float(sum(parts)), 0.0, [start]
-    whole = (end - start) * min(parts) / total >= 2 * DAY_NS
     for part in parts[:-1]:
         done += part
         at = start + round((end - start) * (done / total))
-        found.append(round(at / DAY_NS) * DAY_NS + 1 if whole else at)
-    found.append(end)
-    if any(a >= b for a, b in pairwise(found)):
-        raise ConfigError(f"{(end - start) / DAY_NS:.6g} days are too short for {len(parts)} parts; ask for fewer.")
-    return found
+        found.append(round(at / DAY_NS) * DAY_NS + 1)
+    if (end - start) * min(parts) / total < 2 * DAY_NS:
+        raise TooShort(f"{(end - start) / DAY_NS:.3g} days are too short for {len(parts)} parts of two days each; take "
+                       "a longer span, or fewer folds (sweep.folds).")  # fmt: skip
+    return [*found, end]
 
 
 def _span(start: int, end: int, first: int, warmup: int | None) -> Span:
@@ -133,6 +137,6 @@ def paths(groups: int, tested: int) -> list[list[int]]:
 
 def _checked(folds: list[Fold]) -> list[Fold]:
     for fold in folds:
-        if not fold.train or any(span.start >= span.end for span in (*fold.train, *fold.test)):
-            raise ConfigError("purge and embargo leave nothing to choose on; make them shorter, or the folds fewer.")
+        if not fold.train or any(span.end - span.start < DAY_NS for span in (*fold.train, *fold.test)):
+            raise TooShort("purge and embargo leave nothing to choose on; make them shorter, or the folds fewer.")
     return folds

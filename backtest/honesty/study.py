@@ -9,8 +9,17 @@ import numpy as np
 
 from backtest.honesty import splits
 from backtest.honesty.sharpe import Floats, Matrix, effective_lanes
-from backtest.honesty.splits import DAY_NS, Fold, Span
-from backtest.honesty.validate import Evaluate, Table, Validation, extent, of_lanes, unranked, validate
+from backtest.honesty.splits import DAY_NS, Fold, Span, TooShort
+from backtest.honesty.validate import (
+    Evaluate,
+    Evaluation,
+    Table,
+    Validation,
+    extent,
+    of_lanes,
+    unranked,
+    validate,
+)
 from backtest.honesty.verdict import Verdict, verdict
 from backtest.run import Prepared
 from engine import tracking_names as names
@@ -19,25 +28,26 @@ from engine.ledger import Ledger
 NUMBERS = 40_000_000  # returns in memory; of more lanes than that holds a sample is taken
 Split = Literal["walk_forward", "anchored", "holdout", "purged", "combinatorial", "none"]
 # What a verdict on the sweep says of each of its lanes, too.
-SHARED = (names.OOS_SHARPE, names.OOS_RETURN, names.OOS_ANNUAL, names.OOS_DRAWDOWN, names.OOS_PERIODS, names.PBO,
-          names.SPA, names.REALITY_CHECK)  # fmt: skip
+OUT_OF_SAMPLE = (names.OOS_SHARPE, names.OOS_RETURN, names.OOS_ANNUAL, names.OOS_DRAWDOWN, names.OOS_PERIODS)
+SHARED = (*OUT_OF_SAMPLE, names.PBO, names.SPA, names.REALITY_CHECK)
 
 
 class Study(NamedTuple):
     """`returns` of the best lane; `lanes` [periods, lanes], the best first, perhaps a sample; `effective`: how many of
-    all lanes are independent."""
+    all lanes are independent; `untested`: why nothing was validated."""
 
     returns: Floats
     per_year: float
     lanes: Matrix
     effective: float
     validation: Validation | None
+    untested: str = ""
 
     def judge(self, ledger: Ledger, whole: bool, seed: int = 0, *, tried: int = 0, structures: int = 1) -> Verdict:
         """The verdict on the best lane, of `tried` in all, in so many `structures`."""
         oos = None if self.validation is None else self.validation.path.returns
         return verdict(self.returns, self.per_year, ledger=ledger, lanes=self.lanes, oos=oos, seed=seed, whole=whole,
-                       tried=tried, structures=structures)  # fmt: skip
+                       tried=tried, structures=structures, untested=self.untested)  # fmt: skip
 
 
 def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", folds: int = 5, objective: str = "sharpe",
@@ -49,7 +59,8 @@ def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", fo
     """
     evaluate, (start, end) = of_lanes(prepared, threads=threads), extent(prepared)
     lanes = len(next(iter(table.values())))
-    room = max(2, int(NUMBERS // min(len(prepared.tape.events), (end - start) / DAY_NS + 2)))
+    days = prepared.tape.events["recv"] // DAY_NS
+    room = max(2, NUMBERS // (int(np.count_nonzero(np.diff(days))) + 2))
     rest = np.random.default_rng(seed).permutation(np.arange(1, lanes))[: room - 1]
     rows = np.append(0, np.sort(rest))
     found = evaluate({key: np.asarray(values)[rows] for key, values in table.items()}, Span(start, end, start), True)
@@ -66,16 +77,26 @@ def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", fo
         "combinatorial": partial(splits.combinatorial, start, end, groups=folds, purge=gap, embargo=gap),
         "none": list,
     }
-    over = made[split]()
-    tested = _validated(evaluate, table, over, objective, sign) if over else None
-    return Study(np.asarray(matrix[:, 0], np.float64), found.per_year, matrix, lanes - alike * (lanes - 1), tested)
+    tested, untested = None, ""
+    try:
+        over = made[split]()
+        tested = (
+            _validated(evaluate, table, over, objective, sign, found if len(rows) == lanes else None) if over else None
+        )
+    except TooShort as error:  # of the lanes there is still much to tell
+        untested = str(error)
+    return Study(np.asarray(matrix[:, 0], np.float64), found.per_year, matrix, lanes - alike * (lanes - 1), tested,
+                 untested)  # fmt: skip
 
 
-def _validated(evaluate: Evaluate, table: Table, over: list[Fold], objective: str, sign: int) -> Validation:
+def _validated(evaluate: Evaluate, table: Table, over: list[Fold], objective: str, sign: int,
+               whole: Evaluation | None = None) -> Validation:  # fmt: skip
     """Over the lanes in an order that knows nothing of how they fared: it decides where training leaves a tie."""
     order = unranked(table)
     plain = {key: np.asarray(values)[order] for key, values in table.items()}
-    found = validate(evaluate, plain, over, objective=objective, sign=sign)
+    if whole is not None:
+        whole = whole._replace(returns=np.asarray(whole.returns)[:, order])
+    found = validate(evaluate, plain, over, objective=objective, sign=sign, whole=whole)
     named = [c._replace(lane=int(order[c.lane])) if c.lane >= 0 else c for c in found.choices]
     return replace(found, choices=named)
 

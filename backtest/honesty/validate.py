@@ -3,13 +3,15 @@
     folds = walk_forward(*extent(prepared), folds=5)
     validate(of_lanes(prepared), {"strategy.fast": [5, 10], "strategy.slow": [50, 50]}, folds).figures["sharpe"]
 
-Law 1: what is chosen depends on the training spans alone; the test spans decide nothing.
+Law 1: the test spans decide nothing. Where folds train on one span before their test, lanes run once and are not begun
+       anew in each fold: what is chosen depends on their returns in the span, and so on nothing after it. Else, and for
+       lanes that ended early, each span is a run of its own.
 Law 2: out-of-sample returns are stitched in the order of time; each test begins flat and ends marked to the market.
 Law 3: how lanes are run is somebody else's business: everything here goes through `evaluate`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import numpy as np
 
 from backtest.honesty.bootstrap import HEADLINE, figures
 from backtest.honesty.sharpe import Floats, Matrix
-from backtest.honesty.splits import Fold, Span
+from backtest.honesty.splits import Fold, Span, TooShort
 from backtest.lanes import between
 from backtest.lanes import evaluate as evaluate_lanes
 from backtest.metrics import Ints
@@ -89,28 +91,32 @@ class Validation:
 
 
 def validate(evaluate: Evaluate, table: Table, folds: Sequence[Fold], *, objective: str = "sharpe",
-             sign: int = 1) -> Validation:  # fmt: skip
+             sign: int = 1, whole: Evaluation | None = None) -> Validation:  # fmt: skip
     """In each fold choose the lane of `table` with the best `objective` in training, and run it over the tests.
 
     `objective`: a figure of lanes, the larger the better (`sign` -1: the smaller); where folds train on several spans,
     one of `bootstrap.HEADLINE`, else ConfigError. Of lanes that are alike in training the first is taken, so the order
-    of `table` must not come from what it is tested on: see `unranked`.
+    of `table` must not come from what it is tested on: see `unranked`. `whole`: of all lanes over all that is trained
+    on, with returns, if somebody has it. Raises TooShort for a test of less than two periods.
     """
     if objective not in HEADLINE and any(len(fold.train) > 1 for fold in folds):
         raise ConfigError(f"Where folds train before and after a test, {objective!r} cannot be told from returns; take "
                           f"a split that looks back only, or one of {', '.join(HEADLINE)}.")  # fmt: skip
     choices, tests, per_year = [], [], math.nan
-    for fold in folds:
-        score, parts = _trained(evaluate, table, fold, objective), []
+    for n, (fold, score) in enumerate(zip(folds, _trained(evaluate, table, folds, objective, whole), strict=True)):
+        parts = []
         lane = int(np.argmax(np.where(np.isfinite(score), sign * score, -np.inf))) if np.isfinite(score).any() else -1
         for span in fold.test:
             found = evaluate({key: [values[max(lane, 0)]] for key, values in table.items()}, span, True)
             own, per_year = np.asarray(found.returns, np.float64)[:, 0], found.per_year
+            if len(own) < 2:
+                raise TooShort(f"Fold {n + 1} of {len(folds)} is tested on {len(own)} period of returns, which is too "
+                               "little; take a longer span, or fewer folds (sweep.folds).")  # fmt: skip
             # A lane that failed is known by NaN from there on: whoever traded it was flat then.
             parts.append(Path(found.ends, np.where(np.isfinite(own), own, 0.0) if lane >= 0 else np.zeros(len(own))))
         tests.append(parts)
-        whole = np.concatenate([part.returns for part in parts])[None]
-        tested = found.figures[objective] if len(parts) == 1 else _score(whole, objective, per_year)
+        joined = np.concatenate([part.returns for part in parts])[None]
+        tested = found.figures[objective] if len(parts) == 1 else _score(joined, objective, per_year)
         choices.append(Choice(lane, float(score[lane]), float(tested[0])) if lane >= 0 else NOTHING)
     return Validation(list(folds), choices, _stitched(folds, tests), per_year, objective)
 
@@ -126,11 +132,44 @@ def unranked(table: Table) -> Any:
     return np.lexsort([code.reshape(-1) for code in reversed(codes)])
 
 
-def _trained(evaluate: Evaluate, table: Table, fold: Fold, objective: str) -> Floats:
-    """The objective of every lane on what a fold trains on: as lanes have it, or of the returns of several spans."""
-    lanes = len(next(iter(table.values())))
-    pieces = ({key: values[k : k + LANES] for key, values in table.items()} for k in range(0, lanes, LANES))
-    return np.concatenate([_trained_piece(evaluate, piece, fold, objective) for piece in pieces])
+def _trained(evaluate: Evaluate, table: Table, folds: Sequence[Fold], objective: str,
+             whole: Evaluation | None) -> Iterable[Floats]:  # fmt: skip
+    """For each fold the objective of every lane on what it trains on."""
+    back = objective in HEADLINE and all(len(f.train) == 1 and f.train[0].end <= f.test[0].start for f in folds)
+    scores = []
+    for k in range(0, len(next(iter(table.values()))), LANES):
+        piece = {key: values[k : k + LANES] for key, values in table.items()}
+        if back:
+            part = None if whole is None else np.asarray(whole.returns)[:, k : k + LANES]
+            scores.append(_looked_back(evaluate, piece, folds, objective, whole, part))
+        else:
+            scores.append([_trained_piece(evaluate, piece, fold, objective) for fold in folds])
+    return (np.concatenate(of_fold) for of_fold in zip(*scores, strict=True))
+
+
+def _looked_back(evaluate: Evaluate, table: Table, folds: Sequence[Fold], objective: str, whole: Evaluation | None,
+                 part: Matrix | None) -> list[Floats]:  # fmt: skip
+    spans = [fold.train[0] for fold in folds]
+    last = max(span.end for span in spans)
+    if whole is None or part is None:
+        whole = evaluate(table, Span(min(s.start for s in spans), last, min(s.warm for s in spans)), True)
+        part = np.asarray(whole.returns)
+    until, edges = int(np.searchsorted(whole.ends, last)), [np.searchsorted(whole.ends, s[:2]) for s in spans]
+    ended = np.flatnonzero(~np.isfinite(part[:until]).all(axis=0))
+    few = {key: [values[int(lane)] for lane in ended] for key, values in table.items()}
+    found = []
+    for span, (begin, end) in zip(spans, edges, strict=True):
+        score = _scored(part[begin:end], objective, whole.per_year)
+        if len(ended):
+            score[ended] = evaluate(few, span, False).figures[objective]
+        found.append(score)
+    return found
+
+
+def _scored(returns: Matrix, objective: str, per_year: float) -> Floats:
+    """Of returns [periods, lanes]; in float64, some lanes at a time."""
+    lanes = range(0, returns.shape[1], 512)
+    return np.concatenate([_score(returns[:, k : k + 512].T, objective, per_year) for k in lanes])
 
 
 def _trained_piece(evaluate: Evaluate, table: Table, fold: Fold, objective: str) -> Floats:
@@ -138,11 +177,12 @@ def _trained_piece(evaluate: Evaluate, table: Table, fold: Fold, objective: str)
         return np.asarray(evaluate(table, fold.train[0], False).figures[objective], np.float64)
     found = [evaluate(table, span, True) for span in fold.train]
     together = np.concatenate([np.asarray(part.returns) for part in found])
-    lanes = range(0, together.shape[1], 512)  # in float64, some at a time
-    return np.concatenate([_score(together[:, k : k + 512].T, objective, found[0].per_year) for k in lanes])
+    return _scored(together, objective, found[0].per_year)
 
 
 def _score(returns: Matrix, objective: str, per_year: float) -> Floats:
+    if returns.shape[1] < 2:
+        return np.full(len(returns), math.nan)
     with np.errstate(all="ignore"):
         return HEADLINE[objective](np.asarray(returns, np.float64), per_year)
 

@@ -34,6 +34,11 @@ DOUBTFUL = {names.DSR: 0.5, names.PBO: 0.5, names.SPA: 0.5, names.OOS_SHARPE: 0.
 RISING = (names.DSR, names.OOS_SHARPE)  # the larger the better; of the others the smaller
 
 SKILL, OPEN, LUCK = "unlikely to be luck", "may well be luck", "most likely luck"
+# What a figure beyond its bound says.
+WHY = {names.DSR: "its Sharpe ratio is not surely above what luck gives",
+       names.SPA: "lanes without any edge do as well",
+       names.PBO: "what is best in one half of the time is not in the other",
+       names.OOS_SHARPE: "it earned nothing where the choice was tested"}  # fmt: skip
 
 
 class Verdict(NamedTuple):
@@ -60,7 +65,7 @@ class Verdict(NamedTuple):
 
 def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix | None = None, oos: Matrix | None = None,
             seed: int = 0, whole: bool = True, given: Mapping[str, float] = {}, lead: str = "", tried: int = 0,
-            structures: int = 1) -> Verdict:  # fmt: skip
+            structures: int = 1, untested: str = "") -> Verdict:  # fmt: skip
     """Judge a chosen lane by its periodic `returns` over all data.
 
     `ledger`: of the idea on these data, this lane and its sweep included (`engine.ledger.read(…, also=…)`). `lanes`:
@@ -70,8 +75,9 @@ def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix |
     `tried`: lanes that the best one was chosen from, if `lanes` are only some of them: then p-values are those of so
     many, 1 - (1 - p)^(tried / lanes), which is right for independent lanes and too large for others (Z. Sidak 1967).
     `structures`: among how many it was chosen on all data, `oos` included: then that is no figure out of sample.
+    `untested`: why there is no `oos`.
     """
-    found = {**_of_lane(np.asarray(returns, np.float64), per_year, ledger), **given}
+    found = {**of_lane(np.asarray(returns, np.float64), per_year, ledger), **given}
     tested = None if oos is None or len(oos) < 2 else np.asarray(oos, np.float64)
     ranges = intervals(np.asarray(returns, np.float64) if tested is None else tested, per_year, seed=seed,
                        count=DRAWN)  # fmt: skip
@@ -89,7 +95,7 @@ def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix |
         found[names.SPA], found[names.REALITY_CHECK] = (1 - (1 - p) ** more for p in (test.spa, test.reality_check))
     best = found.pop("luck", math.nan)
     known = {name: value for name, value in found.items() if math.isfinite(value)}
-    lead = lead or _lead(known, ranges)
+    lead = lead or _lead(known, ranges, untested)
     if structures > 1 and known.pop(names.OOS_SHARPE, None) is not None:
         lead = lead.replace("no choice has seen", f"no choice of numbers has seen, but the choice among {structures} "
                             "structures has")  # fmt: skip
@@ -100,13 +106,16 @@ def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix |
     return Verdict(word, lead, said, known, ranges)
 
 
-def _of_lane(returns: Floats, per_year: float, ledger: Ledger) -> dict[str, float]:
-    """Figures of the lane itself, and what luck gives the best of the ledger (`luck`, annual)."""
+def of_lane(returns: Floats, per_year: float, ledger: Ledger) -> dict[str, float]:
+    """Figures of the lane itself, and what luck gives the best of the ledger (`luck`, annual).
+
+    Lanes that are all but the same still are a choice: of several at least two count as independent.
+    """
     own = moments(returns)
     # Lanes that are alike differ less than independent ones, and it is these that are counted: at least the spread of
     # Sharpe ratios of pure noise over so many periods.
     var = max(ledger.var, per_year / max(len(returns) - 1, 1))
-    count = max(ledger.effective, 1.0)
+    count = max(ledger.effective, 2.0 if ledger.lanes > 1 else 1.0)
     return {
         names.PSR: psr(own), names.DSR: deflated(own, count, var / per_year),
         names.MIN_TRACK_RECORD: min_track_record(own), "luck": expected_max(count, var),
@@ -119,20 +128,31 @@ def _blocks(lanes: int) -> int:
     return next((s for s in (16, 14, 12, 10) if comb(s, s // 2) * lanes <= WORK), 8)
 
 
-def _word(known: dict[str, float]) -> str:
-    def beyond(name: str, bar: float) -> bool:
-        return known[name] <= bar if name in RISING else known[name] > bar
+def _beyond(known: Mapping[str, float], bounds: Mapping[str, float]) -> list[str]:
+    """The figures that are beyond their bounds."""
+    return [n for n, bar in bounds.items() if n in known and (known[n] <= bar if n in RISING else known[n] > bar)]
 
-    if any(name in known and beyond(name, bar) for name, bar in DOUBTFUL.items()):
+
+def _word(known: Mapping[str, float]) -> str:
+    if _beyond(known, DOUBTFUL):
         return LUCK
-    needed = {names.DSR, names.OOS_SHARPE}
-    sure = all(not beyond(name, bar) for name, bar in SURE.items() if name in known)
-    return SKILL if sure and needed <= set(known) else OPEN
+    return SKILL if not _beyond(known, SURE) and {names.DSR, names.OOS_SHARPE} <= set(known) else OPEN
 
 
-def _lead(known: dict[str, float], ranges: dict[str, Interval]) -> str:
+def _why(word: str, known: Mapping[str, float]) -> str:
+    """What decided, in words."""
+    said = [WHY[name] for name in _beyond(known, DOUBTFUL if word == LUCK else SURE)]
+    if names.OOS_SHARPE not in known and word == OPEN:
+        said.append("no figure tells how the choice fares on data that it has not seen")
+    return ", and ".join(said) or "it passed every test that was made"
+
+
+def _lead(known: dict[str, float], ranges: dict[str, Interval], untested: str) -> str:
     if names.OOS_SHARPE not in known:
-        return "Out of sample: untested; every period took part in the choice."
+        if names.OOS_PERIODS in known:
+            return (f"Out of sample: no figure; in {known[names.OOS_PERIODS]:,.0f} periods that no choice has seen, "
+                    "what was chosen did not move.")  # fmt: skip
+        return f"Out of sample: untested; {untested or 'every period took part in the choice.'}"
     sharpe, fall, total = ranges["sharpe"], known[names.OOS_DRAWDOWN], known[names.OOS_RETURN]
     between = f" (95 %: {sharpe.low:.2f} to {sharpe.high:.2f})" if math.isfinite(sharpe.low) else ""
     return (
@@ -150,23 +170,26 @@ def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledge
     if names.DSR not in known:
         return f"There is too little to judge by: this {OPEN}."
     sure = f"{share(known[names.DSR])} sure"
+    said = [f"This {'' if word == OPEN else 'is '}{word}: {_why(word, known)}."]
     if ledger.lanes > 1:
         few = round(known[names.LEDGER_EFFECTIVE])
         alike = f" ({few:,} independent)" if few < ledger.lanes else ""
-        said = [f": of {ledger.lanes:,} lanes tried for this idea on these data{alike} luck alone would give the best "
-                f"a Sharpe ratio of {luck:.2f}; this one has {own:.2f}, and that it is better than luck is {sure} "
-                "(deflated Sharpe)"]  # fmt: skip
+        said.append(f"Of {ledger.lanes:,} lanes tried of {ledger.idea} on these data{alike}, luck alone would give the "
+                    f"best a Sharpe ratio of {luck:.2f}; this one has {own:.2f}, and that it is better than luck is "
+                    f"{sure} (deflated Sharpe).")  # fmt: skip
     else:
-        said = [f": one lane was tried, and that its Sharpe ratio of {own:.2f} is above zero is {sure}"]
+        said.append(
+            f"One lane of {ledger.idea} was tried, and that its Sharpe ratio of {own:.2f} is above zero is {sure}."
+        )
     if names.PBO in known:
-        said.append("; what is best in one half of the time is below the median in the other in "
-                    f"{share(known[names.PBO])} of the splits (PBO)")  # fmt: skip
+        said.append("What is best in one half of the time is below the median in the other in "
+                    f"{share(known[names.PBO])} of the splits (PBO).")  # fmt: skip
     if names.SPA in known:
-        said.append(f"; without any edge, a best lane as good as this comes up in {share(known[names.SPA])} of "
-                    "histories (SPA, against cash)")  # fmt: skip
+        said.append(f"Without any edge, a best lane as good as this comes up in {share(known[names.SPA])} of histories "
+                    "(SPA, against cash).")  # fmt: skip
     if not whole:
-        said.append("; the tracker was not heard, so what other sessions tried is not counted")
-    return f"This {'' if word == OPEN else 'is '}{word}{''.join(said)}."
+        said.append("The tracker was not heard, so what other sessions tried is not counted.")
+    return " ".join(said)
 
 
 def judge(result: "Result", experiment: str, tracking_uri: str | None = None, helper: "Helper | None" = None,
@@ -190,4 +213,4 @@ def heard(experiment: str, also: dict[str, Any], tracking_uri: str | None = None
     try:
         return ledgers.read(experiment, *span, also=also, tracking_uri=tracking_uri, helper=helper), True
     except TrackingError:
-        return ledgers.count([also]), False
+        return ledgers.alone(also), False

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.honesty.splits import DAY_NS, Fold, combinatorial, cuts, holdout, paths, purged, walk_forward
+from backtest.honesty.splits import DAY_NS, Fold, TooShort, combinatorial, cuts, holdout, paths, purged, walk_forward
 from engine.errors import ConfigError
 
 STARTS = st.integers(0, 2 * 10**18)
@@ -98,7 +98,8 @@ def test_neighbours_are_one_span() -> None:
 def test_a_bar_at_midnight_ends_its_day() -> None:
     edges = cuts(0, 100 * DAY_NS, [1, 1, 2])
     assert edges == [0, 25 * DAY_NS + 1, 50 * DAY_NS + 1, 100 * DAY_NS]
-    assert cuts(0, 8 * 3600, [1, 1]) == [0, 4 * 3600, 8 * 3600], "shorter than days: where it falls"
+    with pytest.raises(TooShort, match="3 days are too short for 2 parts of two days each; take a longer span"):
+        cuts(0, 3 * DAY_NS, [1, 1])
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_study_is_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gaps.validation is not None
     assert gaps.validation.folds == purged(*extent(prepared), folds=3, purge=days, embargo=days)
     # Of more lanes than there is room for, a sample with the best one first.
-    monkeypatch.setattr(studies, "NUMBERS", 2 * len(whole.ends) + 2000)
+    monkeypatch.setattr(studies, "NUMBERS", 2 * len(whole.ends) + 99)
     few = study(prepared, TABLE, split="none")
     assert few.lanes.shape[1] < 4 and (few.lanes[:, 0] == found.lanes[:, 0]).all()
     assert 1 <= few.effective <= 4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backtest.honesty import validate as validation
 from backtest.honesty.bootstrap import figures
-from backtest.honesty.splits import DAY_NS, Fold, Span, combinatorial, holdout, paths, purged, walk_forward
+from backtest.honesty.splits import DAY_NS, Fold, Span, TooShort, combinatorial, holdout, paths, purged, walk_forward
 from backtest.honesty.study import _validated
 from backtest.honesty.validate import Evaluate, Evaluation, extent, of_lanes, unranked, validate
 from backtest.lanes import Lanes, between
@@ -145,6 +145,29 @@ def test_lanes_that_fail_are_not_chosen_and_without_any_nothing_is_traded() -> N
     late = noise(4)[:, :1] + 0.001
     late[1100:] = math.nan
     assert not validate(known(late), {"lane": [0]}, SPLITS["holdout"]).path.returns[-90:].any()
+
+
+def test_lanes_that_ended_early_are_begun_anew_in_each_fold() -> None:
+    """A limit that ended a lane in the first year does not keep it out of what is chosen years later."""
+    returns, asked = noise(6, 3), list[tuple[int, ...]]()
+    plain, whole = known(returns), returns.copy()
+    whole[100:, 1] = math.nan
+
+    def evaluate(table: Any, span: Span, wanted: bool) -> Evaluation:
+        asked.append(tuple(int(lane) for lane in table["lane"]))
+        return (known(whole) if len(table["lane"]) == 3 else plain)(table, span, wanted)
+
+    found = validate(evaluate, {"lane": range(3)}, SPLITS["rolling"])
+    assert found.choices == validate(plain, {"lane": range(3)}, SPLITS["rolling"]).choices
+    assert asked.count((0, 1, 2)) == 1 and asked.count((1,)) >= 4
+
+
+@pytest.mark.filterwarnings("ignore:Degrees of freedom")  # of the made-up figures
+def test_a_test_of_one_period_is_refused() -> None:
+    (fold,) = SPLITS["holdout"]
+    (test,) = fold.test
+    with pytest.raises(TooShort, match="Fold 1 of 1 is tested on 1 period"):
+        validate(known(noise(1)), {"lane": [0]}, [fold._replace(test=(test._replace(end=test.start + DAY_NS),))])
 
 
 def test_an_unknown_objective_is_refused() -> None:

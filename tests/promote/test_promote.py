@@ -23,6 +23,7 @@ from engine.kernel import build, image
 from engine.promote import GATES, Again, Case, Ceiling, Gates, Promoted, looser, promote
 from engine.store.files import file_hash
 from engine.store.synthetic import synthetic_frame
+from engine.tracking import track
 from engine.tracking_models import Models, Run
 from strategies import Momentum
 from tests.app.words import BREAKOUT
@@ -39,23 +40,24 @@ class Desk:
     def __init__(self, place: Path) -> None:
         self.place, self.uri = place, f"sqlite:///{place / 'mlflow.db'}"
         self.data = place / "bars.parquet"
-        synthetic_frame(400, seed=7).write_parquet(self.data)
+        synthetic_frame(600, seed=28, step_ns=86_400_000_000_000).write_parquet(self.data)
         (place / "wide.py").write_text("TENTH = 0.9\n")
         text = BREAKOUT.replace("0.9", "wide.TENTH").replace("\nfrom engine", "\nimport wide\nfrom engine", 1)
         (place / "ideas.py").write_text(text)
         self.models = Models(self.uri)
 
-    def run(self, strategy: Any, figures: dict[str, float] = GOOD, data: Any = None, **settings: Any) -> str:
+    def run(self, strategy: Any, figures: dict[str, float] = GOOD, data: Any = None, experiment: str = "tests",
+            **settings: Any) -> str:  # fmt: skip
         """A tracked run with figures of validation; its id."""
         result = backtest(strategy, str(self.data) if data is None else data, **{**LIMITS, **settings})
-        made = result.track(tracking_uri=self.uri, experiment="tests")
+        made = result.track(tracking_uri=self.uri, experiment=experiment)
         for key, value in figures.items():
             self.models._do("log_metric", made.run_id, key, value)
         return made.run_id
 
     def mine(self) -> Any:
         """The user's strategy."""
-        return registry.find(f"{self.place / 'ideas.py'}:Breakout")(length=5)
+        return registry.find(f"{self.place / 'ideas.py'}:Breakout")(length=5, qty=100.0)
 
     def artifacts(self, run: str) -> Path:
         """Where the store keeps a run's files."""
@@ -139,8 +141,8 @@ def test_the_same_again_is_the_same_version(desk: Desk, promoted: Promoted) -> N
 
 @pytest.mark.parametrize(("figures", "said"), [
     ({}, r"FAILED   out of sample    missing \(wanted: at least 0\)\n +the run has no figure oos_sharpe: test it on"),
-    ({names.OOS_SHARPE: -0.1, names.DSR: 0.9}, r"sample    -0\.1 \(wanted[^F]*FAILED   deflated Sharpe  0\.9 \("),
-    ({names.OOS_SHARPE: 1.0}, r"deflated Sharpe  missing \(wanted: at least 0\.95\)"),
+    ({names.OOS_SHARPE: -0.1}, r"sample    -0\.1 \(wanted[^F]*FAILED   deflated Sharpe  0\.\d+ \(wanted: "),
+    (GOOD, r"FAILED   deflated Sharpe  0\.\d+ after \d+ lanes of today, 0\.97 when it ran, after \d+ \("),
 ])  # fmt: skip
 def test_a_shut_gate_leaves_the_alias(desk: Desk, promoted: Promoted, figures: dict[str, float], said: str) -> None:
     found = desk.promote(desk.run(Momentum(fast=3, slow=9), figures), model="breakout")
@@ -158,11 +160,44 @@ def test_the_figure_out_of_sample_may_be_the_sweep_s(desk: Desk) -> None:
     for key, value in GOOD.items():
         desk.models._do("log_metric", sweep, key, value)
     for tag in (names.SWEEP_RUN, "mlflow.parentRunId"):
-        found = desk.promote(result.track(**told, tags={tag: sweep}).run_id)
+        found = desk.promote(result.track(**told, tags={tag: sweep, names.RANK: "1"}).run_id)
         assert found.outcomes["out of sample"].passed
         assert found.outcomes["out of sample"].value == f"0.8, of its sweep {sweep[:8]}"
-        assert found.outcomes["deflated Sharpe"].value == "missing" and not found.moved
+        assert not found.outcomes["deflated Sharpe"].passed and not found.moved
         assert f"promoted as {found.version.link}" in desk.models.run(sweep).tags["mlflow.note.content"]
+
+    for rank in ({names.RANK: "2"}, {}):  # what was tested is the procedure, which takes the first
+        shut = desk.promote(result.track(**told, tags={names.SWEEP_RUN: sweep, **rank}).run_id).outcomes[
+            "out of sample"
+        ]
+        assert not shut.passed and shut.value == f"rank {rank.get(names.RANK, 'unknown')} of its sweep"
+        assert f"tandem mode=best sweep={sweep[:8]} rank=1" in shut.cure
+
+
+def test_what_was_tried_since_counts(desk: Desk) -> None:
+    run, gates = desk.run(desk.mine(), experiment="since"), Gates(deflated_sharpe=0.9)
+    assert desk.promote(run, gates=gates).outcomes["deflated Sharpe"].passed
+    words = {"params": {}, "curve": ([], []), "start_equity": 1.0, "dataset": ("d", "0"), "tracking_uri": desk.uri}
+    figures = {names.LANES: 500, names.SHARPE_MEAN: 0.0, names.SHARPE_VAR: 1.0}
+    for own, passes in (("Momentum", True), ("Breakout", False)):
+        track(
+            experiment="since", name="more", metrics=figures, tags={names.KIND: "sweep", names.STRATEGY: own}, **words
+        )
+        found = desk.promote(run, gates=gates).outcomes["deflated Sharpe"]
+        assert found.passed == passes, found
+    assert re.match(r"0\.\d+ after 501 lanes of today, 0\.97 when it ran, after 1$", found.value)
+    assert "of 501 lanes tried of Breakout in experiment since" in found.cure
+
+
+def test_a_short_record_does_not_pass(desk: Desk) -> None:
+    """However high its Sharpe ratio is: there is a least number of periods for all, and one for each ratio."""
+    found = desk.promote(desk.run(desk.mine(), end="2020-03-01"))
+    assert found.outcomes["track record"].value == "58 periods" and not found.moved
+    assert found.outcomes["track record"].wanted.startswith("at least ")
+    whole = desk.promote(desk.run(desk.mine()), gates=Gates(periods=600)).outcomes["track record"]
+    assert (whole.passed, whole.value, whole.wanted) == (False, "599 periods", "at least 600")
+    few = desk.promote(desk.run(desk.mine()), gates=Gates(periods=2)).outcomes["track record"]
+    assert few.passed and few.wanted == "at least 352"  # the minimum track record length of its Sharpe ratio
 
 
 def test_data_that_changed(desk: Desk, tmp_path: Path) -> None:

@@ -40,11 +40,27 @@ def test_moments_of_groups_are_those_of_all_lanes(groups: list[list[float]], alo
     assert found.var == pytest.approx(every.var(ddof=1) if len(every) > 1 else 0.0, abs=1e-9)
 
 
-@given(st.permutations([sweep([1, 2], "a"), sweep([1, 2], "a"), single(3, "b"), single(3, "b"), sweep([5.0], "c")]))
-def test_a_repetition_counts_once_in_any_order(runs: list[dict[str, Any]]) -> None:
+@given(st.permutations([sweep([1, 2], "a"), sweep([1], "a"), single(3, "b"), single(3, "b"), sweep([5.0], "c")]))
+def test_of_repetitions_the_largest_counts_in_any_order(runs: list[dict[str, Any]]) -> None:
     found = ledger.count(runs)
     assert (found.lanes, found.sweeps, found.backtests) == (4, 2, 1)
     assert found.mean == pytest.approx(11 / 4)
+
+
+ROWS = st.builds(sweep, SHARPES, st.sampled_from(["", "a", "b"])) | st.builds(single, st.floats(-5, 5), st.just("a"))
+
+
+@given(st.lists(ROWS, max_size=8).flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))))
+def test_the_order_of_rows_changes_nothing(both: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> None:
+    assert ledger.count(both[0]) == ledger.count(both[1])
+
+
+def test_strategies_have_ledgers_of_their_own() -> None:
+    """But a sweep over both is a choice among both, and who does not say its strategy is of each."""
+    rows = [sweep([1.0] * n, str(n)) for n in (1, 2, 4, 8)]
+    for row, own in zip(rows, ("A", "B", "A,B", ""), strict=True):
+        row["tags"] |= {names.STRATEGY: own} if own else {}
+    assert [ledger.count(rows, strategies=s).lanes for s in ("A", "B", "C", "A,B", "")] == [13, 14, 8, 15, 15]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +132,9 @@ def test_a_million_lanes_are_counted_in_under_a_second(store: str) -> None:
     assert (found.lanes, found.sweeps) == (1_000_000, 25)
     assert (found.mean, found.var) == (pytest.approx(0, abs=0.01), pytest.approx(1, abs=0.01))
     assert ledger.read("momentum", 0, 4, tracking_uri=store).sweeps == 5
-    assert ledger.read("nobody had this idea", tracking_uri=store) == ledger.Ledger()
+    assert ledger.read("nobody had this idea", tracking_uri=store) == ledger.Ledger(
+        idea="all strategies in experiment nobody had this idea"
+    )
     with tracking.Helper(store) as helper:
         assert ledger.read("momentum", tracking_uri=store, helper=helper) == found
 
@@ -132,9 +150,13 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
     client = tracking._client(store)
     (run, *_) = client.search_runs([client.get_experiment_by_name("crossings").experiment_id])
     assert run.data.metrics[names.LEDGER_LANES] == 2 and run.data.metrics[names.DSR] < run.data.metrics[names.PSR]
-    assert "of 2 lanes tried" in run.data.tags["mlflow.note.content"]
+    assert "Of 2 lanes tried of " in run.data.tags["mlflow.note.content"]
     page = tables.verdict(result.verdict)
-    assert "of 2 lanes tried" in page and "Out of sample: untested" in page and page.count("<tr>") >= 8
+    assert (
+        "Of 2 lanes tried of Crossing in experiment crossings" in page
+        and "Out of sample: untested" in page
+        and page.count("<tr>") >= 8
+    )
     assert tables.verdict(None) == ""
     span = int(result.tape.events["ts"][0]), int(result.tape.events["ts"][-1])
     found = ledger.read("crossings", *span, tracking_uri=store)
@@ -144,4 +166,4 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
 
 def test_a_tracker_that_does_not_answer_is_told_of(crossing: Any) -> None:
     found = judge(crossing(), "crossings", "http://127.0.0.1:9")
-    assert "the tracker was not heard" in found.sentence and not found.many
+    assert "The tracker was not heard" in found.sentence and not found.many

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
+from backtest.drive import has_ticks
+from backtest.lane_pass import functions
 from backtest.lanes import cores, plain
 from backtest.run import Prepared
 from backtest.sampling import Adaptive, Axis, Sampler, Table, chosen, sample, shards
@@ -119,29 +121,43 @@ class Sweep:
     store: Path | None = None
     executor: Executor = field(default_factory=Local)
     told: Callable[[float], None] = lambda lanes: None
+    tables: list[Table] = field(default_factory=list)  # of each structure, once they are checked
     kept: int = 0  # lanes that were on disk
     alone: int = 0
     failed: int = 0
+
+    def prepare(self) -> None:
+        """Check all lanes that are known beforehand, and compile what they need. Raises ConfigError if none may run."""
+        if self.tables or chosen(self.axes, self.sampler) == "optuna":
+            return
+        self.tables = [one.admit(sample(self.axes, self.sampler, self.lanes, self.seed)) for one in self.structures]
+        ready = [one.prepared for one in self.structures if one.prepared is not None]
+        if not ready:
+            self._none()
+        for prepared in ready:
+            functions(prepared, has_ticks(prepared.tape.events))
+
+    def _none(self) -> NoReturn:
+        skipped, said = sum(s.skipped for s in self.structures), next((s.said for s in self.structures if s.said), "")
+        raise ConfigError(f"None of the {skipped:,} lanes may run: {self.structures[0].cls.__qualname__}: {said}.")
 
     def run(self) -> "pl.DataFrame":
         """The table of all lanes: structure, axes, figures, status; best first. Raises ConfigError if none may run."""
         import polars as pl
 
+        self.prepare()
         parts: list[pl.DataFrame] = []
         adaptive = chosen(self.axes, self.sampler) == "optuna"
         for number, structure in enumerate(self.structures):
             make = self._adaptive if adaptive else self._sampled
             parts += [self._frame(number, structure, shard, found) for shard, found in make(number, structure)]
         if not parts:
-            skipped = sum(s.skipped for s in self.structures)
-            said = next((s.said for s in self.structures if s.said), "")
-            raise ConfigError(f"None of the {skipped:,} lanes may run: {self.structures[0].cls.__qualname__}: {said}.")
+            self._none()
         return ranked(pl.concat(parts, how="diagonal_relaxed"), self.objectives)
 
     def _sampled(self, number: int, structure: Structure) -> Iterator[tuple[Shard, Table]]:
-        table = structure.admit(sample(self.axes, self.sampler, self.lanes, self.seed))
         if structure.prepared is not None:
-            todo = (Shard(number, begin, part) for begin, part in shards(table, LANES))
+            todo = (Shard(number, begin, part) for begin, part in shards(self.tables[number], LANES))
             yield from self._map(structure, todo)
 
     def _adaptive(self, number: int, structure: Structure) -> Iterator[tuple[Shard, Table]]:
@@ -269,17 +285,32 @@ def span(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} hours" if seconds < 2e5 else f"{seconds / 86_400:,.1f} days"
 
 
-def manifest(sweep: Sweep, table: "pl.DataFrame", seconds: float) -> dict[str, Any]:
-    """What somebody needs to understand the table, and to run a lane of it again."""
-    first = next(s.prepared for s in sweep.structures if s.prepared is not None)
+def day(ns: int) -> str:
+    """The date of a time, UTC.
+
+    >>> day(0)
+    '1970-01-01'
+    """
+    return str(np.datetime64(ns, "ns").astype("M8[D]"))
+
+
+def manifest(sweep: Sweep, table: "pl.DataFrame", seconds: float, preparing: float = 0.0) -> dict[str, Any]:
+    """What somebody needs to understand the table, and to run a lane of it again. `preparing`: seconds before the first
+    lane, in which data were read and programs compiled."""
+    ran = [s.prepared for s in sweep.structures if s.prepared is not None]
+    first, times = ran[0], [p.tape.events["ts"] for p in ran]
+    instruments = dict.fromkeys(info.name for p in ran for info in p.tape.instruments)
     nan = int(table[sweep.objectives[0].name].is_nan().sum())
     return {
         "version": 1, "hash": sweep.hash, "sampler": chosen(sweep.axes, sweep.sampler), "seed": sweep.seed,
         "objectives": [("-" if o.sign < 0 else "") + o.name for o in sweep.objectives],
         "axes": [axis.key for axis in sweep.axes], "lanes": table.height, "nan": nan,
         "skipped": sum(s.skipped for s in sweep.structures), "failed": sweep.failed, "alone": sweep.alone,
-        "from_disk": sweep.kept, "seconds": seconds, "identity": first.identity,
-        "data": {"name": first.tape.name, "digest": first.tape.digest, "events": len(first.tape.events)},
+        "from_disk": sweep.kept, "seconds": seconds, "preparing": preparing, "identity": first.identity,
+        "strategy": ", ".join(dict.fromkeys(type(p.strategies[0]).__name__ for p in ran)),
+        "data": {"name": ", ".join(dict.fromkeys(p.tape.name for p in ran)), "digest": first.tape.digest,
+                 "events": len(first.tape.events), "instruments": list(instruments),
+                 "first": day(min(int(t[0]) for t in times)), "last": day(max(int(t[-1]) for t in times))},
         "structures": [{"names": s.names, "settings": s.settings} for s in sweep.structures],
     }  # fmt: skip
 

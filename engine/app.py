@@ -83,11 +83,16 @@ def multirun(mode: str, given: list[str], flags: Mapping[str, str]) -> int:
     if mode not in ("", "backtest", "sweep"):
         raise ConfigError(f"-m sweeps backtests; mode={mode} takes one value for each key.")
     axes, found = sweeper.sweep([w for w in given if not w.startswith("mode=")], compose)
-    settings = found[0][1]
+    own = {key for structure, _, _ in found for key in structure} | {axis.key for axis in axes}
+    swept = {key: value for key, _, value in (w.lstrip("+").partition("=") for w in given) if key in own}
+
+    def text() -> str:
+        return shown("sweep", found[0][1], {"swept": swept}, "all")
+
     if "--cfg" in flags:
-        print(shown("sweep", settings, {}, "job"), end="")
+        print(text(), end="")
         return 0
-    return run_sweep(axes, found, lambda: shown("sweep", settings, {}, "job"))
+    return run_sweep(axes, found, text)
 
 
 def split(argv: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -1,32 +1,32 @@
-"""mode=sweep (`tandem -m …`) and mode=best.
+"""mode=sweep (`tandem -m …`).
 
 Law 1: results are on disk, whole, before the tracker hears of them.
-Law 2: a lane that is run again must give the figures that the sweep had for it; if not, that is an error.
+Law 2: whoever waits hears what is being done, at a terminal or not.
 """
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine import registry
-from engine.config import Settings, Tracking, setting, unknown
-from engine.errors import ClusterError, ConfigError, TandemError
+from engine.config import Settings, setting, unknown
+from engine.errors import ClusterError, ConfigError
 from engine.executors import Executor, opened, pack
-from engine.modes_backtest import Backtest, Dump, fresh, run_backtest
-from engine.modes_upload import TRACKED, Upload, counted, requests, run_upload, upload
+from engine.modes_backtest import Backtest, Dump, fresh
+from engine.modes_best import Best, check_same, run_best, tested
+from engine.modes_upload import Upload, counted, requests, run_upload, upload
 
 if TYPE_CHECKING:
     import polars as pl
 
-SAME = 1e-9  # relative: figures that are streamed and figures that are not
 APART = ("sweep", "executor", "track", "report", "output", "tracking")  # settings that decide nothing in a lane
+LONG = 50_000_000  # events of lanes that take a second or so
 STORE = ".sweeps"  # below the output: shards of sweeps that are not finished
 
 
@@ -64,18 +64,6 @@ class Sweep(Backtest):
     executor: Executor = setting(Executor, "which machines run the lanes")
 
 
-@dataclass(frozen=True)
-class Best(Settings):
-    """Settings of mode=best."""
-
-    sweep: str = setting("", "folder of a sweep, or the id of its run in the tracker, or how it begins")
-    rank: int = setting(1, "which lane, counted from the best", ge=1)
-    track: bool = setting(True, "log the run to MLflow")
-    report: bool = setting(True, "write report, image, frames and figures below `output`")
-    tracking: Tracking = setting(Tracking, "where runs are tracked")
-    output: str = setting("outputs", "directory that gets one directory for each run")
-
-
 Structures = list[tuple[dict[str, str], Sweep, Callable[[Any], Any]]]
 
 
@@ -83,7 +71,7 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
     """Run all lanes, print the best, write, track; 3 when only the tracking failed."""
     from backtest import sweep as sweeps
     from backtest.sampling import chosen, count
-    from engine.store.files import notice
+    from engine.store.files import notice, progress
 
     settings = found[0][1]
     rules = settings.sweep
@@ -103,11 +91,14 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
         sweeps_known(rules.objective)
     root = Path(settings.output) / STORE / work.hash
     work.store = root if rules.resume else None
-    helper = settings.track and _helper(settings)
+    start = time.perf_counter()
+    work.prepare()
+    helper = settings.track and _helper(settings)  # which takes seconds to end, so only once some lanes may run
     try:
         begin = time.perf_counter()
         try:
-            with opened(settings.executor) as work.executor, _progress(total) as shown:
+            announce(work, total, f"tandem: sweep: {total:,} lanes of {structures[0].cls.__name__} on {{}} events")
+            with opened(settings.executor) as work.executor, progress(total, "sweep", "lanes") as shown:
                 work.told = shown.update
                 table = work.run()
         except (KeyboardInterrupt, ClusterError):
@@ -115,9 +106,11 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
                 print(f"\ntandem: interrupted; finished shards are in {root}, the same command goes on with them.",
                       file=sys.stderr)  # fmt: skip
             raise
-        about = sweeps.manifest(work, table, time.perf_counter() - begin)
+        about = sweeps.manifest(work, table, time.perf_counter() - begin, begin - start)
         print(said(about, table, rules), flush=True)
         notice("Asking how likely this is luck ...")
+        how = "tests of luck" if rules.split == "none" else f"{rules.split} over {rules.folds} folds and tests of luck"
+        announce(work, total, f"tandem: validation: {table.height:,} lanes, {how}")
         known, book = judged(settings, work, table, about, helper or None)
         print(f"\n{fill(about['verdict']['text'], 100)}", flush=True)
         notice("Writing the results ...")
@@ -167,10 +160,11 @@ def _helper(settings: Any) -> Any:
     return Helper(settings.tracking.uri)
 
 
-def _progress(total: int) -> Any:
-    from engine.store.files import progress
-
-    return progress(total, "sweep", "lanes")
+def announce(work: Any, total: int, text: str) -> None:
+    """What begins, for who reads elsewhere than at a terminal; not of a sweep that is over at once."""
+    events = max((len(s.prepared.tape.events) for s in work.structures if s.prepared is not None), default=0)
+    if not sys.stderr.isatty() and total * events > LONG:
+        print(text.format(f"{events:,}"), file=sys.stderr, flush=True)
 
 
 def said(about: Mapping[str, Any], table: "pl.DataFrame", rules: Rules) -> str:
@@ -178,6 +172,8 @@ def said(about: Mapping[str, Any], table: "pl.DataFrame", rules: Rules) -> str:
     from backtest.report.surface import lanes_text
 
     counts = [f"{about['lanes']:,} lanes x {about['data']['events']:,} events in {about['seconds']:.1f} s"]
+    if about["preparing"] >= 1.0:
+        counts[0] += f", after {about['preparing']:.1f} s to read the data and to compile"
     for key, text in (("skipped", "skipped by the strategy's own rule"), ("nan", "without a figure, ranked last"),
                       ("failed", "failed or halted"), ("alone", "run alone for exact figures"),
                       ("from_disk", "taken from an interrupted sweep")):  # fmt: skip
@@ -193,24 +189,29 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     """
     from backtest.honesty.study import study
     from backtest.honesty.verdict import heard
-    from backtest.sweep import Objective, columns
+    from backtest.sweep import Objective, columns, day
     from engine.ledger import alone
+    from engine.store.files import progress
 
     rules, number = settings.sweep, table["structure"][0]
     mine, chosen = table.filter(table["structure"] == number), work.structures[number]
     lanes = columns(mine, [k for k in mine.columns if (k == "cash" or "." in k) and k not in chosen.names])
     goal = Objective.of(rules.objective[0])
-    found = study(chosen.prepared, lanes, split=rules.split, folds=rules.folds,
-                  objective=goal.name, sign=goal.sign, purge_days=rules.purge_days, seed=rules.seed,
-                  threads=rules.threads or None)  # fmt: skip
+    with progress(None, "validation", "lanes") as shown:
+        found = study(chosen.prepared, lanes, split=rules.split, folds=rules.folds, objective=goal.name,
+                      sign=goal.sign, purge_days=rules.purge_days, seed=rules.seed, threads=rules.threads or None,
+                      told=shown.update)  # fmt: skip
     known = counted(work, about, table, found.effective * table.height / mine.height)
     place = settings.tracking
     book = heard(place.experiment, known, place.uri, helper) if helper else (alone(known), False)
     several = table["structure"].n_unique()
     said = found.judge(*book, rules.seed, tried=table.height, structures=several)
-    choices = [] if found.validation is None else [choice._asdict() for choice in found.validation.choices]
+    tests = found.validation
+    choices = [] if tests is None else [choice._asdict() for choice in tests.choices]
+    spans = [] if tests is None else [span for fold in tests.folds for span in fold.test]
+    edges = [min(s.start for s in spans), max(s.end for s in spans) - 1] if spans else []
     about["verdict"] = {"word": said.word, "lead": said.lead, "text": said.text, "figures": said.figures,
-                        "choices": choices}  # fmt: skip
+                        "choices": choices, "split": rules.split, "tested": [day(edge) for edge in edges]}  # fmt: skip
     return known, book
 
 
@@ -268,29 +269,6 @@ def again(work: Any, about: Mapping[str, Any], row: Mapping[str, Any], rank: int
     return {**told, "artifacts_dir": f"best/{where.name}"}
 
 
-def tested(result: Any, about: Mapping[str, Any], rank: int) -> None:
-    """What the sweep found out about its choices, for a lane that is run again: out of sample its procedure was tested,
-    which takes the best lane, and no other."""
-    from backtest.honesty.study import OUT_OF_SAMPLE, shared
-
-    figures, lead = shared(about["verdict"]["figures"]), about["verdict"]["lead"]
-    if rank != 1:
-        figures = {name: value for name, value in figures.items() if name not in OUT_OF_SAMPLE}
-        lead = f"Out of sample: untested; the sweep tested how its best lane fares, and this is the one of rank {rank}."
-    result.tested = figures, lead
-
-
-def check_same(metrics: Mapping[str, float], row: Mapping[str, Any]) -> None:
-    """Raises TandemError when a lane that was run again is not what the sweep had found."""
-    for name, value in metrics.items():
-        had = row.get(name)
-        if had is None or (math.isnan(had) and math.isnan(value)):
-            continue
-        if not abs(had - value) <= SAME * max(1.0, abs(had), abs(value)):
-            raise TandemError(f"Lane {row['lane']} gives {name} {value:.12g}, the sweep had {had:.12g}: data, code or "
-                              "settings are not those of the sweep. Run the sweep again.")  # fmt: skip
-
-
 def _forget(root: Path) -> None:
     """Shards whose lanes are in a table now."""
     from engine.store.files import remove
@@ -298,53 +276,6 @@ def _forget(root: Path) -> None:
     remove(root)
     if root.parent.is_dir() and not any(root.parent.iterdir()):
         root.parent.rmdir()
-
-
-def run_best(settings: Best, dump: Dump) -> int:
-    """One lane of a sweep as a run of its own, in full."""
-    from backtest.sweep import load, settings_of
-    from engine import tracking_names as names
-    from engine.tracking import artifacts
-    from engine.tracking_models import Models
-
-    if not settings.sweep:
-        raise ConfigError("mode=best needs a sweep: tandem mode=best sweep=outputs/<folder>, or the id of its run.")
-    folder, tracked, experiment = Path(settings.sweep), "", ""
-    if not folder.is_dir() and os.sep not in settings.sweep:
-        tracked, experiment = (models := Models(settings.tracking.uri)).where(models.run(settings.sweep))
-        folder = artifacts(tracked, ("sweep.json", "lanes.parquet"), settings.tracking.uri)
-    elif (folder / TRACKED).is_file():
-        tracked, experiment = (folder / TRACKED).read_text(encoding="utf-8").rstrip("\n").split(" ", 1)
-    about, table = load(folder)
-    if settings.rank > table.height:
-        raise ConfigError(f"rank={settings.rank}: the sweep has {table.height:,} lanes.")
-    row = table.row(settings.rank - 1, named=True)
-    if row["status"] != 0:
-        raise ConfigError(f"rank={settings.rank}: this lane failed in the sweep (status {row['status']}); run it as a "
-                          "backtest to see why.")  # fmt: skip
-    lane = Backtest.of({**settings_of(about, row), "track": settings.track, "report": settings.report,
-                        "output": settings.output})  # fmt: skip
-    lane = replace(lane, tracking=settings.tracking)
-    if settings.track and experiment != settings.tracking.experiment:  # else its ledger would count one lane for many
-        where = f"in experiment {experiment}" if experiment else "not tracked"
-        cure = f"tracking.experiment='{experiment}'" if experiment else f"tandem mode=upload run={folder} first"
-        raise ConfigError(f"The sweep is {where}, so experiment {settings.tracking.experiment} does not count its "
-                          f"{table.height:,} lanes, and calls luck skill: say {cure}, or track=false.")  # fmt: skip
-
-    def checked(result: Any) -> None:
-        check_same(result.metrics, row)
-        tested(result, about, settings.rank)
-        result.kind = names.LANE
-
-    tags = {names.RANK: str(settings.rank), **({names.SWEEP_RUN: tracked} if tracked else {})}
-    return run_backtest(lane, lambda: dumped(lane), checked, tags)
-
-
-def dumped(settings: Backtest) -> str:
-    """Settings as YAML, as config.yaml has them."""
-    from engine.config import yaml_of
-
-    return yaml_of({"mode": "backtest", **asdict(settings)})
 
 
 def no_sweep(settings: Sweep, dump: Dump) -> int:

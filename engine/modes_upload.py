@@ -41,8 +41,10 @@ def requests(experiment: str, title: str | None, work: Any, about: Mapping[str, 
         params[key.removeprefix("strategy.")] = f"{table[key].min()} to {table[key].max()}"
     strategy = ", ".join(dict.fromkeys(type(s.prepared.strategies[0]).__name__ for s in work.structures if s.prepared))
     metrics = {f"best_{k}": first[k] for k in ("sharpe", "total_return", "max_drawdown", "trades")}
-    metrics |= {names.LANES_SKIPPED: about["skipped"], "lanes_nan": about["nan"], "lanes_failed": about["failed"],
-                "seconds": about["seconds"], **known["metrics"], **about["verdict"]["figures"]}  # fmt: skip
+    goal = about["objectives"][0].removeprefix("-")
+    metrics |= {"best_objective": first[goal], names.LANES_SKIPPED: about["skipped"], "lanes_nan": about["nan"],
+                "lanes_failed": about["failed"], "seconds": about["seconds"], **known["metrics"],
+                **about["verdict"]["figures"]}  # fmt: skip
     title = title or f"{strategy} sweep of {', '.join(a.removeprefix('strategy.') for a in about['axes'])}"
     parent = {"name": title, "params": {"strategy": strategy, **params}, "metrics": metrics, "tags": known["tags"],
               "curve": [[], []], "points": [], "start_equity": 0.0, "note": note(about, table),

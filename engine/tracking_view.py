@@ -16,7 +16,8 @@ COLUMNS = ("total_return", "annual_return", "sharpe", "max_drawdown", "trades", 
 BARS = ("total_return", "sharpe", "max_drawdown", "profit_factor", "trades", "turnover")
 # Of a run on quotes and trades, which is known by the first.
 TICKS = ("net_pnl", "spread_pnl", "inventory_pnl", "markout_5s", "adverse_selection", "fill_ratio", "max_inventory")
-NOT_TUNED = {"name", "strategy", "cash", "seconds"}
+SWEEP = ("best_objective", "oos_sharpe", "deflated_sharpe", "pbo", "lanes")  # of a sweep, which is known by the first
+NOT_TUNED = {"name", "strategy", "cash", "seconds", "objective", "sampler", "seed"}
 LONGEST = 5_000  # of a tag
 
 
@@ -46,11 +47,13 @@ def _curve(key: str) -> dict[str, Any]:
 def view(params: Iterable[str], before: str = "", metrics: Iterable[str] = ()) -> str:
     """The view as the tag's text; `params` get columns, and so do those that the view had `before`.
 
-    Where `metrics` are, or were, those of a run on quotes and trades, these have columns and charts too.
+    Where `metrics` are, or were, those of a run on quotes and trades, these have columns and charts too; those of a
+    sweep have columns.
     """
     old = json.loads(before)["selectedColumns"] if before else []
     own = list(dict.fromkeys([*(c for c in old if c.startswith("params.")), *(f"params.`{p}`" for p in params)]))
     ticks = TICKS if TICKS[0] in metrics or f"metrics.`{TICKS[0]}`" in old else ()
+    swept = SWEEP if SWEEP[0] in metrics or f"metrics.`{SWEEP[0]}`" in old else ()
     charts = [_curve("equity"), _curve("drawdown"), *(_chart("BAR", key) for key in BARS)]
     charts += [_chart("BAR", key, metricSectionId=f"{KEY}-ticks") for key in ticks]
     section = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
@@ -60,7 +63,7 @@ def view(params: Iterable[str], before: str = "", metrics: Iterable[str] = ()) -
                 {**section, "uuid": f"{KEY}-rest", "name": "Model metrics", "display": False}]  # fmt: skip
     while True:
         text = json.dumps({
-            "selectedColumns": [*own, *(f"metrics.`{key}`" for key in (*COLUMNS, *ticks))],
+            "selectedColumns": [*own, *(f"metrics.`{key}`" for key in dict.fromkeys((*COLUMNS, *swept, *ticks)))],
             "compareRunCharts": charts, "compareRunSections": sections, "isAccordionReordered": False,
         }, separators=(",", ":"))  # fmt: skip
         if len(text) <= LONGEST or not own:

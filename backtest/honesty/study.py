@@ -51,13 +51,15 @@ class Study(NamedTuple):
 
 
 def study(prepared: Prepared, table: Table, *, split: Split = "walk_forward", folds: int = 5, objective: str = "sharpe",
-          sign: int = 1, purge_days: float = 0.0, seed: int = 0, threads: int | None = None) -> Study:  # fmt: skip
+          sign: int = 1, purge_days: float = 0.0, seed: int = 0, threads: int | None = None,
+          told: Callable[[float], None] | None = None) -> Study:  # fmt: skip
     """Run the lanes of `table`, the best one first, over the whole tape and over the folds of a split.
 
     `folds`: parts of the tested time, of a combinatorial split the parts of all time, two of which are tested;
-    `purge_days`: what lies so close to a test is not chosen on; other arguments as in `validate`.
+    `purge_days`: what lies so close to a test is not chosen on; `told`: hears of the lanes done;
+    other arguments as in `validate`.
     """
-    evaluate, (start, end) = of_lanes(prepared, threads=threads), extent(prepared)
+    evaluate, (start, end) = of_lanes(prepared, threads=threads, told=told), extent(prepared)
     lanes = len(next(iter(table.values())))
     days = prepared.tape.events["recv"] // DAY_NS
     room = max(2, NUMBERS // (int(np.count_nonzero(np.diff(days))) + 2))

@@ -206,10 +206,12 @@ def extent(prepared: Prepared) -> tuple[int, int]:
     return int(times[0]), int(times[-1]) + 1
 
 
-def of_lanes(prepared: Prepared, kind: Any = np.float32, threads: int | None = None) -> Evaluate:
+def of_lanes(prepared: Prepared, kind: Any = np.float32, threads: int | None = None,
+             told: Callable[[float], None] | None = None) -> Evaluate:  # fmt: skip
     """Evaluate by compiled passes over slices of the tape of `prepared`, warmed by the events before each span.
 
-    `kind` is the type of the returns in memory. Raises ConfigError for a span without events.
+    `kind` is the type of the returns in memory; `told` hears of lanes, in parts, as they pass. Raises
+    ConfigError for a span without events.
     """
     times = prepared.tape.events["recv"]
 
@@ -218,7 +220,16 @@ def of_lanes(prepared: Prepared, kind: Any = np.float32, threads: int | None = N
         if start >= end:
             raise ConfigError(f"{prepared.tape.name}: no events in [{span.start}, {span.end}) ns; ask for fewer folds.")
         part = between(prepared, warm, end)
-        found = evaluate_lanes(part, table, warmup=start - warm, returns=kind if wanted else None, threads=threads)
+        heard = 0.0
+
+        def passed(events: int) -> None:
+            nonlocal heard
+            if told is not None:
+                told(events / (end - warm) - heard)
+            heard = events / (end - warm)
+
+        found = evaluate_lanes(part, table, warmup=start - warm, returns=kind if wanted else None, threads=threads,
+                               told=passed)  # fmt: skip
         matrix = None if found.returns is None else found.returns.T
         return Evaluation(found.figures, matrix, found.ends, found.per_year)
 

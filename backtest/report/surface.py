@@ -27,7 +27,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;max-width:1100px;margin:24
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:3px 12px;text-align:right}
 td{white-space:nowrap}th{border-bottom:1px solid #c6ccd4}
 h1{font-size:22px}h2{font-size:17px;margin-top:32px}.chart{height:460px}
-</style><script>$plotly</script></head><body><h1>$title</h1><p>$lead</p>$table$charts
+</style><script>$plotly</script></head><body><h1>$title</h1><p>$about</p><p><b>$lead</b></p><p>$rest</p>$table$charts
 <script>for (const c of $data) Plotly.newPlot(c.id, c.data, c.layout, {responsive: true, displaylogo: false})</script>
 </body></html>"""
 
@@ -139,7 +139,7 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
     goal, keys, less = objective(about), axes_of(about, table), minimised(about)
     shares = sensitivity(table, keys, goal)
     keys = sorted(keys, key=lambda k: -shares[k])
-    name, found = LABELS.get(goal, goal), []
+    name, found = LABELS.get(goal, goal), pareto(about, table)
     if len(keys) >= 2:
         x, y, cells = matrix(table, keys[0], keys[1], goal)
         spec = {"x": plain(x), "y": plain(y), "z": [plain(row) for row in cells],
@@ -180,6 +180,32 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
     return [{"id": f"chart{n}", **chart} for n, chart in enumerate(found)]
 
 
+def whole(about: Mapping[str, Any]) -> str:
+    """What was swept, on which data and dates, and what of it was tested on data that the choice had not seen."""
+    data, tests, objectives = about["data"], about["verdict"]["tested"], about["objectives"]
+    some = data["instruments"]
+    named = ", ".join(some[:4]) + (f" and {len(some) - 4} more" if len(some) > 4 else "")
+    tested = (f"tested out of sample by {about['verdict']['split'].replace('_', '-')} from {tests[0]} to {tests[1]}"
+              if tests else "no span was tested out of sample")  # fmt: skip
+    return (f"{about['strategy']} on {data['name']} ({named}), {data['first']} to {data['last']}: {about['lanes']:,} "
+            f"lanes by {', '.join(objectives)}; {tested}.")  # fmt: skip
+
+
+def pareto(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, Any]]:
+    """Of several objectives the first two against each other, with the lanes that no other beats in all."""
+    if "front" not in table.columns:
+        return []
+    names = [o.removeprefix("-") for o in about["objectives"][:2]]
+    best, rest = table.filter(table["front"]).sort(names[0]), table.filter(~table["front"])[: 2 * LINES]
+    data = [{"type": "scatter", "mode": mode, "name": name, "marker": {"color": color, "size": size},
+             "x": plain(column(part, names[0])), "y": plain(column(part, names[1]))}
+            for part, mode, name, color, size in ((rest, "markers", "other lanes", GREY, 4),
+                                                  (best, "lines+markers", "front", BLUE, 8))]  # fmt: skip
+    titles = {"xaxis": axis(LABELS.get(names[0], names[0])), "yaxis": axis(LABELS.get(names[1], names[1]))}
+    return [{"title": f"Pareto front: {best.height:,} lanes that no other beats in every objective", "data": data,
+             "layout": layout(**titles, hovermode="closest", margin={"l": 64, "r": 16, "t": 8, "b": 48})}]  # fmt: skip
+
+
 def lead(about: Mapping[str, Any], table: "pl.DataFrame") -> str:
     """What one should know first: the figure out of sample, how likely the rest is luck, where the edge dies."""
     return " ".join([about["verdict"]["text"], *edges(about, table)])
@@ -191,8 +217,9 @@ def rows_of(about: Mapping[str, Any], table: "pl.DataFrame", count: int) -> tupl
     names = [k for s in about["structures"] for k in s["names"]]
     keys = [*dict.fromkeys(names), *about["axes"]]
     shown = list(dict.fromkeys([goal, *(o.removeprefix("-") for o in about["objectives"]), *SHOWN]))
-    head = ["rank", *map(short, keys), *(LABELS.get(k, k) for k in shown)]
-    cells = [[str(n), *(value(row[k]) for k in keys),
+    front = ["front"] if "front" in table.columns else []
+    head = ["rank", *front, *map(short, keys), *(LABELS.get(k, k) for k in shown)]
+    cells = [[str(n), *("*" if row[k] else "" for k in front), *(value(row[k]) for k in keys),
               *(figure(row, k) if k in LABELS else value(row[k]) for k in shown)]
              for n, row in enumerate(table.head(count).to_dicts(), 1)]  # fmt: skip
     return head, cells
@@ -237,8 +264,11 @@ def write(about: Mapping[str, Any], table: "pl.DataFrame", folder: Path) -> None
         *("".join(f"<td>{escape(c)}</td>" for c in r) for r in cells),
     ]
     places = "".join(f'<h2>{escape(c["title"])}</h2><div class="chart" id="{c["id"]}"></div>' for c in drawn)
-    title = f"Sweep of {', '.join(map(short, about['axes']))} on {about['data']['name']}"
-    text = Template(PAGE).substitute(title=escape(title), lead=escape(lead(about, table)), data=data, charts=places,
+    title = f"Sweep of {about['strategy']} over {', '.join(map(short, about['axes']))} on {about['data']['name']}"
+    told = about["verdict"]
+    rest = " ".join([told["text"].removeprefix(told["lead"]), *edges(about, table)])
+    text = Template(PAGE).substitute(title=escape(title), about=escape(whole(about)), lead=escape(told["lead"]),
+                                     rest=escape(rest), data=data, charts=places,
                                      table="<table>" + "".join(f"<tr>{r}</tr>" for r in rows) + "</table>",
                                      plotly=get_plotlyjs())  # fmt: skip
     (folder / "sweep.html").write_text(text, encoding="utf-8")

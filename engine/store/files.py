@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 from engine.errors import ConfigError, DataError
 
 BLOCK = 1 << 20
+LINE_S = 10.0  # between two lines about how far something is
 
 
 def datasets_root() -> Path:
@@ -152,8 +154,36 @@ def notice(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def progress(total: int, what: str, unit: str = "rows") -> Any:
-    """A progress bar on the terminal that only shows itself after two seconds."""
+class Lines:
+    """How far something is, as a line every ten seconds, for who reads the output elsewhere than at a terminal."""
+
+    def __init__(self, total: float | None, what: str, unit: str) -> None:
+        self.total, self.what, self.unit, self.n = total, what, unit, 0.0
+        self.begin = self.said = time.monotonic()
+
+    def update(self, more: float = 1.0) -> None:
+        """So much more is done."""
+        self.n += more
+        now = time.monotonic()
+        if now - self.said < LINE_S:
+            return
+        self.said, seconds = now, now - self.begin
+        part = f" of {self.total:,.0f}" if self.total else ""
+        left = f", {seconds * (self.total / self.n - 1.0):,.0f} s to go" if self.total and self.n > 0 else ""
+        print(f"tandem: {self.what}: {self.n:,.0f}{part} {self.unit} after {seconds:,.0f} s{left}", file=sys.stderr,
+              flush=True)  # fmt: skip
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def progress(total: float | None, what: str, unit: str = "rows") -> Any:
+    """A progress bar that only shows itself after two seconds; where there is no terminal, a line every ten."""
+    if not sys.stderr.isatty():
+        return Lines(total, what, unit)
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, delay=2.0, disable=None, leave=False)
+    return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, delay=2.0, leave=False)

@@ -107,9 +107,10 @@ def test_the_sampler_fills_its_axes() -> None:
 
 def test_several_objectives_have_a_front(tandem: Tandem, place: Path) -> None:
     words = ("strategy.fast=range(3,30)", "sweep.objective=[total_return,-max_drawdown_days]")
-    assert tandem(*SHORT, *words).code == 0
+    said = tandem(*SHORT, *words)
     table = lanes(place)
     mine = table["front"].to_numpy()
+    assert said.code == 0 and len(re.findall(r"^ +\d+ +\* ", said.out, re.MULTILINE)) == mine[:10].sum()
     scores = np.stack([table["total_return"].to_numpy(), -table["max_drawdown_days"].to_numpy()], axis=1)
     assert mine.tolist() == front(scores).tolist() and 0 < mine.sum() < table.height
 

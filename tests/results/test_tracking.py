@@ -93,6 +93,9 @@ def test_the_ui_opens_with_what_people_compare(tracked: Any) -> None:
     assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} <= sections
     # A run on quotes and trades adds its own figures, which stay when a run on bars follows.
     assert "Quotes and trades" not in text
+    swept = tracking_view.view(["fast"], text, ["best_objective"])
+    assert {f"metrics.`{key}`" for key in tracking_view.SWEEP} <= set(json.loads(swept)["selectedColumns"])
+    assert "metrics.`pbo`" in tracking_view.view([], swept) and "pbo" not in text
     ticks = tracking_view.view(["half"], tracking_view.view(["half"], text, ["net_pnl"]), ["sharpe"])
     assert "metrics.`markout_5s`" in json.loads(ticks)["selectedColumns"] and "Quotes and trades" in ticks
     assert set(tracking_view.TICKS) <= {key for key, *_ in TICK_FIGURES}

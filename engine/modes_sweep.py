@@ -70,6 +70,7 @@ Structures = list[tuple[dict[str, str], Sweep, Callable[[Any], Any]]]
 def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
     """Run all lanes, print the best, write, track; 3 when only the tracking failed."""
     from backtest import sweep as sweeps
+    from backtest.ranking import Objective
     from backtest.sampling import chosen, count
     from engine.store.files import notice, progress
 
@@ -85,7 +86,7 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
     total = len(found) * count(axes, rules.sampler, rules.lanes)
     if total > rules.most:
         sweeps.check_size(total, structures[0].events(), rules.most, rules.force)
-    work = sweeps.Sweep(axes, structures, [sweeps.Objective.of(o) for o in rules.objective], rules.sampler, rules.lanes,
+    work = sweeps.Sweep(axes, structures, [Objective.of(o) for o in rules.objective], rules.sampler, rules.lanes,
                         rules.seed, rules.batch, rules.threads)  # fmt: skip
     if chosen(axes, rules.sampler) != "optuna":
         sweeps_known(rules.objective)
@@ -189,7 +190,8 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     """
     from backtest.honesty.study import study
     from backtest.honesty.verdict import heard
-    from backtest.sweep import Objective, columns, day
+    from backtest.ranking import Objective
+    from backtest.sweep import columns, day
     from engine.ledger import alone
     from engine.store.files import progress
 

@@ -17,10 +17,11 @@ import pytest
 
 from backtest import backtest
 from backtest.lanes import evaluate
+from backtest.ranking import front
 from backtest.report.surface import lane_name
 from backtest.run import prepare
 from backtest.sampling import Axis, sample
-from backtest.sweep import Sweep, front
+from backtest.sweep import Sweep
 from engine.errors import ConfigError
 from strategies import Momentum
 from tests.app.words import QUICK, Said

@@ -91,21 +91,21 @@ def run_live(settings: Live, dump: Dump) -> int:
             for one in held:
                 one.stop(f"its lease is lost ({why})")
 
-        lease = HeldLease(settings.feed.url, settings.engine, settings.execution.account, settings.lease.ttl_s, lost)
+        lease = HeldLease(settings.feed.url, settings.engine, settings.execution.account, settings.lease.ttl_s, lost,
+                          whole=level != codes.OBSERVATION)  # fmt: skip
         await lease.acquire()
         found, new = await held_open(settings, plan, root, words, lease)
-        engine = engine_of(settings, plan, found, lease, held)
-        kernel = engine.session.machine.kernel
-        if new or asked_before(found.journal) != settings.trading:
-            engine.at_first(codes.TRADING, float(level))
-        elif kernel.trading != level:
+        kernel = found.session.machine.kernel
+        asked = new or asked_before(found.journal) != settings.trading
+        if not asked and kernel.trading != level:
             print(f"Trading  {codes.NAMES['trading'][kernel.trading]}, as it was set while it ran", flush=True)
+            if kernel.trading != codes.OBSERVATION:
+                await held_for(lease, lease.take_account())
+        engine = engine_of(settings, plan, found, lease, held)
+        if asked:
+            engine.at_first(codes.TRADING, float(level))
         served = Server(engine, settings.admin, settings.engine, root)
-        try:
-            await served.start()
-        except BaseException:
-            await lease.release()
-            raise
+        await held_for(lease, served.start())
         try:
             await engine.run(stop, lambda: told(settings, engine, served, found.journal.folder / ASKED))
         finally:
@@ -124,22 +124,28 @@ def run_live(settings: Live, dump: Dump) -> int:
                 track.log(track.request(one, settings.engine, settings.tracking), promoted)
 
 
+async def held_for(lease: Any, what: Any) -> Any:
+    """Await something; when it fails, the lease is given back."""
+    try:
+        return await what
+    except BaseException:
+        await lease.release()
+        raise
+
+
 async def held_open(settings: Live, plan: Any, root: Path, words: Mapping[str, Any], lease: Any) -> tuple[Any, bool]:
     """The session to run and whether it is new; the lease, which is held, is given back when there is none."""
     from engine.live.opening import opened
 
     loop = asyncio.get_running_loop()
-    try:
-        found = await loop.run_in_executor(
-            None, opened, root, plan, registry.find, settings.session == "new", words, settings.sync_ms,
-            settings.snapshot_every, lambda text: print(f"Journal  {text}", flush=True),
-            lambda least: asyncio.run_coroutine_threadsafe(lease.number(least), loop).result())  # fmt: skip
-        if not lease.valid:
-            raise WireError(f"engine {settings.engine}: its lease was lost while its journal was read")
-    except BaseException:
+    found = await held_for(lease, loop.run_in_executor(
+        None, opened, root, plan, registry.find, settings.session == "new", words, settings.sync_ms,
+        settings.snapshot_every, lambda text: print(f"Journal  {text}", flush=True),
+        lambda least: asyncio.run_coroutine_threadsafe(lease.number(least), loop).result()))  # fmt: skip
+    if not lease.valid:
         await lease.release()
-        raise
-    return found
+        raise WireError(f"engine {settings.engine}: its lease was lost while its journal was read")
+    return found  # type: ignore[no-any-return]
 
 
 def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]) -> Any:
@@ -158,7 +164,7 @@ def engine_of(settings: Live, plan: Any, found: Any, lease: Any, held: list[Any]
     bus = Bus(settings.nats.url, f"tandem-{settings.engine}", settings.nats.ca, settings.nats.credentials)
     venue = GrpcVenue(e.address, names, e.account, settings.engine, lease.token, tls=e.tls.files(),
                       deadline_s=e.deadline_s, heartbeat_s=e.heartbeat_s, resend_s=e.resend_s, stream=e.stream,
-                      allowed=lambda: lease.valid, wake=lambda: held[0].wake())  # fmt: skip
+                      allowed=lambda: lease.valid, wake=lambda: held[0].wake(), looks=not lease.whole)  # fmt: skip
     engine = Engine(seat, plan, found.session, names, feed_of(settings.feed, names, quarantine), venue, lease, bus,
                     quarantine, registry.find, found.start)  # fmt: skip
     held.append(engine)
@@ -181,10 +187,11 @@ def told(settings: Live, engine: Any, served: Any, asked: Path) -> None:
 
     asked.write_text(settings.trading)
     trading = codes.NAMES["trading"][engine.session.machine.kernel.trading]
+    looks = "" if engine.lease.whole else ": none is sent, another engine may trade it"
     print(
         f"Engine   {settings.engine}, {', '.join(map(repr, engine.plan.strategies))}, trading={trading}\n"
         f"Admin    {served.url}, token in {served.token_file or 'admin.token'}\n"
-        f"Orders   {settings.execution.address}, account {settings.execution.account}\n"
+        f"Orders   {settings.execution.address}, account {settings.execution.account}{looks}\n"
         f"Data     {', '.join([*settings.feed.channels, *settings.feed.streams])} at {settings.feed.url}",
         flush=True,
     )

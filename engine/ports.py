@@ -49,7 +49,8 @@ class VenueView:
 
     `orders`: of the ids asked for, what it has; None = it says that it never had the order; an id that is not here
     was not answered. `working`: every open order of ours. `reports`: execution reports in order, from `since` on:
-    all with `exec_id > since`. `positions`: net lots by instrument, None when it does not say.
+    all with `exec_id > since`; `recv` of a fill: see `engine.live.messages`. `positions`: net lots by instrument, None
+    when it does not say.
     """
 
     orders: Mapping[int, Standing | None] = field(default_factory=dict)

@@ -8,6 +8,8 @@ Law 2: an order is unknown to the venue only when the venue says so. One that it
        an order in doubt may explain is not corrected.
 Law 3: whatever the venue says, the events bring the kernel to it: reconciling again finds nothing more.
 Law 4: a position is taken over at a market price, so that equity stays what it was; without one it waits (`unpriced`).
+Law 5: of a fill enters what the venue's own count of the order (`recv` of the report) has and we have not: one that was
+       entered here and is told later, under whatever exec id, enters with 0 lots.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +46,8 @@ class Known:
 
 @dataclass
 class KernelView:
-    """What a kernel believes. `orders`: all it still knows; `net`: lots by instrument; `holders`: whose they are."""
+    """What a kernel believes. `orders`: all it still knows; `net`: lots by instrument; `holders`: whose they are;
+    `times`: when each of `marks` was shown, ns, 0 for one that is of now."""
 
     session: int
     next_order: int
@@ -53,6 +56,7 @@ class KernelView:
     net: list[int]
     marks: list[float]
     holders: "np.ndarray[Any, Any]"  # lots by strategy and instrument
+    times: list[int]
 
     @classmethod
     def of(cls, machine: Machine) -> "KernelView":
@@ -65,7 +69,7 @@ class KernelView:
             orders[known.id] = known
         holders = machine.table("positions_at")["qty"].reshape(k.strategies, k.instruments).copy()
         return cls(k.session, k.next_order, k.last_exec, orders, markets["net"].tolist(), markets["mark"].tolist(),
-                   holders)  # fmt: skip
+                   holders, markets["ts"].tolist())  # fmt: skip
 
     def in_doubt(self) -> list[int]:
         """The orders whose latest instruction was not answered: what a venue has to be asked."""
@@ -98,6 +102,28 @@ def reconcile(kernel: KernelView, venue: VenueView, recv: int, *, names: Sequenc
     the venue knows orders of this session that the journal does not have: their ids must not be used again.
     """
     return Work(kernel, venue, recv, names, resend_ns, instructions or {}).done()
+
+
+def cut(reports: Events, n: int, filled: int) -> int:
+    """Cut fill `n` to the lots that are new to who has `filled` of its order; how many were not."""
+    lots, said = int(reports["qty"][n]), int(reports["recv"][n])
+    known = max(0, abs(lots) - max(0, said - filled)) if said else 0
+    reports["qty"][n] = lots - known if lots > 0 else lots + known
+    return known
+
+
+def cut_known(machine: Machine, reports: Events) -> list[str]:
+    """Cut all fills among reports, which come next, to what is new to the kernel; a sentence for each that is not."""
+    filled, table, found = dict[int, int](), machine.table("open_at"), list[str]()
+    for n in np.flatnonzero((reports["code"] == codes.FILL) & (reports["recv"] != 0)).tolist():
+        order = int(reports["order_id"][n])
+        row = table[order & machine.kernel.order_mask]
+        if int(row["id"]) == order and int(reports["exec_id"][n]) > machine.kernel.last_exec:
+            have = filled.get(order, int(row["filled"]))
+            if known := cut(reports, n, have):
+                found.append(f"fill of order {order} (exec id {reports['exec_id'][n]}) tells {known} lots again")
+            filled[order] = have + abs(int(reports["qty"][n]))
+    return found
 
 
 class Work:
@@ -138,13 +164,16 @@ class Work:
                 "and cancel at the venue what is open there."
             )
 
-    def report(self, row: Any) -> None:
+    def report(self, found: Any) -> None:
         """A report that the kernel has not seen, with the venue's exec id."""
-        self.rows.append(np.array([row.tobytes()], "V64").view(Event.dtype))
-        one, word = self.kernel.orders.get(int(row["order_id"])), codes.NAMES["report"].get(int(row["code"]), "report")
-        self.findings.append(f"{word} of order {row['order_id']} (exec id {row['exec_id']}) had not come")
+        self.rows.append(row := np.array([found.tobytes()], "V64").view(Event.dtype))
+        order, code, exec_id = (int(row[name][0]) for name in ("order_id", "code", "exec_id"))
+        one, word = self.kernel.orders.get(order), codes.NAMES["report"].get(code, "report")
+        known = one is not None and code == codes.FILL and cut(row, 0, one.filled)
+        self.findings.append(f"{word} of order {order} (exec id {exec_id}) had not come"
+                             + (f"; {known} lots of it are known" if known else ""))  # fmt: skip
         if one is not None:
-            self.apply(one, int(row["code"]), int(row["qty"]), float(row["price"]), float(row["fee"]))
+            self.apply(one, code, int(row["qty"][0]), float(row["price"][0]), float(row["fee"][0]))
 
     def apply(self, one: Known, code: int, qty: int, price: float, fee: float) -> None:
         """What the kernel will make of a report."""
@@ -273,5 +302,7 @@ class Work:
                 self.rows.append(row)
                 self.findings.append(f"{name}: the venue holds {lots} lots, we {self.kernel.net[i]}, and no report "
                                    f"explains it; corrected by {missing} lots at {self.kernel.marks[i]}, for "
-                                   f"strategy {strategy}")  # fmt: skip
+                                   f"strategy {strategy}; that price is "
+                                   + (f"of {np.datetime64(ts, 's')}Z" if (ts := self.kernel.times[i] // 10**9)
+                                      else "of now"))  # fmt: skip
                 self.kernel.net[i] = lots

@@ -15,6 +15,7 @@ import numpy as np
 from engine.errors import JournalError
 from engine.journal import Journal, JournalWriter, snapshots
 from engine.journal.format import ORDERS, ROW, Place
+from engine.journal.writer import Hold
 from engine.kernel.records import Order
 from engine.plan import Find
 from engine.replay import Rerun, differs, rebuilt
@@ -35,10 +36,11 @@ def recover(folder: Path | str, find: Find, *, exact: bool = True, snapshot_ever
             **settings: Any) -> Recovered:  # fmt: skip
     """The session of a journal, ready to go on. `settings`: of JournalWriter.
 
-    Raises JournalError for damage, and when the kernel does not give the orders of the journal; ImageError when what
-    ran then is not to be had.
+    Raises JournalError for damage, when the kernel does not give the orders of the journal, and while another process
+    writes to it; ImageError when what ran then is not to be had.
     """
     journal = Journal(folder)
+    hold = Hold(journal.folder)
     rerun = rebuilt(journal, find, exact)
     start, notes = taken_up(journal, rerun)
     if not rerun.drive(start) or rerun.wanted:
@@ -46,7 +48,7 @@ def recover(folder: Path | str, find: Find, *, exact: bool = True, snapshot_ever
                            f"{differs(journal, rerun)} Run tandem mode=replay journal={folder}.")  # fmt: skip
     if journal.torn:
         notes.append(journal.torn)
-    writer = JournalWriter(journal.folder, journal.header, at=journal.place, **settings)
+    writer = JournalWriter(journal.folder, journal.header, at=journal.place, hold=hold, **settings)
     if rerun.made:
         notes.append(f"{len(rerun.made) // ROW} orders of the last events had not been written; they are now, unsent")
         writer.orders(np.frombuffer(rerun.made, Order.dtype))

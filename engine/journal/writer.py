@@ -3,6 +3,7 @@
 Law 1: a block is whole on disk or is not there: what the system refuses is cut off again.
 Law 2: whatever else stops a write half-way, and whoever cannot write what was decided already, the writer is used no
        more; opened again, the journal has what is whole.
+Law 3: a journal has one writer at a time, in whatever process; it can be read meanwhile.
 
 `sync_ms` decides what survives a loss of power: 0 forces orders to the disk before they are handed over, a number of
 milliseconds does so at most that often, `inf` leaves it to the system. What was written always survives the process.
@@ -10,9 +11,11 @@ Whoever sets `deferred` forces them himself, where he may wait: `owed` says that
 """
 
 import errno
+import fcntl
 import json
 import os
 import time
+import weakref
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -29,11 +32,32 @@ SEGMENT_BYTES = 64 << 20
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
+class Hold:
+    """The right to write to a journal, until `leave` or the end of the process. Raises JournalError, OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / "writer.pid", os.O_RDWR | os.O_CREAT, 0o644)
+        self.leave = weakref.finalize(self, os.close, self._file)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.pread(self._file, 32, 0).decode().strip()
+            self.leave()
+            raise JournalError(f"{form.called(folder)} in {folder} is being written by process {who or 'unknown'}: two "
+                               "would spoil it. End that one first.") from None  # fmt: skip
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+
 class JournalWriter:
-    """Appends to a journal: a new one in an empty or absent directory, or with `at` one that was read up to there."""
+    """Appends to a journal: a new one in an empty or absent directory, or with `at` one that was read up to there.
+
+    `hold`: of who has read it, so that nobody else wrote meanwhile. Raises JournalError while another writes.
+    """
 
     def __init__(self, folder: Path, header: dict[str, Any], *, sync_ms: float = 0.0,
-                 segment_bytes: int = SEGMENT_BYTES, at: Place | None = None) -> None:  # fmt: skip
+                 segment_bytes: int = SEGMENT_BYTES, at: Place | None = None,
+                 hold: Hold | None = None) -> None:  # fmt: skip
         self.folder, self.header = folder, {**header, "layouts": form.layouts()}
         self.sync_ms, self.segment_bytes = sync_ms, segment_bytes
         self._segment, self._at, self._chain = (at.segment, at.offset, at.chain) if at else (0, 0, 0)
@@ -43,6 +67,7 @@ class JournalWriter:
         self._file, self._sound, self._synced = -1, False, time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._hold = hold or Hold(folder)
             if at is not None:
                 self._continue(at.ended)
             elif any(folder.glob("*.tape")):
@@ -119,7 +144,11 @@ class JournalWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, without a seal."""
+        """Let go of the journal, without a seal."""
+        self._close()
+        self._hold.leave()
+
+    def _close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._sound = -1, False
@@ -133,7 +162,7 @@ class JournalWriter:
         os.ftruncate(self._file, self._at)
         self._sound = True
         if ended:
-            self.close()
+            self._close()
             self._segment += 1
         else:
             self._end_segment()
@@ -149,7 +178,7 @@ class JournalWriter:
             os.rename(part, path)
         except BaseException:
             part.unlink(missing_ok=True)
-            self.close()
+            self._close()
             raise
         self._at, self._sound = len(first), True
         handle = os.open(self.folder, os.O_RDONLY)
@@ -161,7 +190,7 @@ class JournalWriter:
     def _end_segment(self) -> None:
         self._words(END, self._totals())
         self.sync()
-        self.close()
+        self._close()
         self._segment += 1
 
     def _records(self, kind: int, rows: "np.ndarray[Any, Any]") -> None:

@@ -143,6 +143,8 @@ class Signal(Record):
 class Refusal(Record):
     """A wish that risk refused: what was asked, why not, and the two numbers that were compared.
 
+    With the reason OK one that it let pass and that did not leave, because trading is simulation.
+
     With the reason NETTED one side of an internal cross: what the strategy got, at what price, and in `value` how many
     fills of the venue came before it.
     """

@@ -3,6 +3,7 @@
 Law 1: order of resolution: by priority, what reduces first, then by registration.
 Law 2: every order passes `judge`; only exits that risk itself asked for skip the checks.
 Law 3: unless trading is live, strategies are judged and nothing of theirs leaves; risk's cancels and exits always do.
+       What would have left is a record with the reason OK.
 """
 
 from engine.kernel import codes
@@ -95,6 +96,7 @@ def judge(k: Kernel, o: OpenOrder) -> int:
     elif k.trading == codes.LIVE or o.mask & codes.RISK_EXIT:
         send(k, o)
     else:
+        record(k, o.strategy, o.instrument, o.id, o.side * o.qty, o.price, codes.OK, codes.REFUSE)
         drop(k, o)
     return reason
 
@@ -221,6 +223,8 @@ def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
         refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, reason)
     elif k.trading == codes.LIVE:
         ask_replace(k, o, lots, price, stop, life)
+    else:
+        record(k, q.strategy, o.instrument, o.id, lots * o.side, price, codes.OK, codes.REFUSE)
 
 
 def reduces(k: Kernel, q: Signal) -> bool:

@@ -58,6 +58,9 @@ def absorb_report(k: Kernel, ev: Event) -> int:
     if o.id != ev.order_id or o.state <= codes.RESERVED:
         k.unknown_reports += 1
         return -1
+    if ev.code == codes.FILL and ev.qty == 0:  # told again, and cut to what was new of it
+        k.unknown_reports += 1
+        return -1
     if ev.code == codes.FILL and ev.qty * o.side <= 0:
         k.unknown_reports += 1  # no fill, or one on the other side
     elif ev.code == codes.FILL:

@@ -38,7 +38,7 @@ LOG = logging.getLogger("tandem.live")
 LEVELS = {"live": codes.LIVE, "simulation": codes.SIMULATION, "observation": codes.OBSERVATION}
 OPEN = ("/metrics", "/healthz", "/readyz")
 BODY, STOP_S = 1 << 16, 1.0  # bytes of a request; seconds that answers may take when we stop
-TOKEN = "admin.token"  # the name of a file
+TOKEN, URL = "admin.token", "admin.url"  # names of files
 CONFLICTS = (ConfigError, StrategyError, ImageError, KernelHalted)
 
 
@@ -137,6 +137,7 @@ class Admin:
         self.port = int(self._runner.addresses[0][1])
         if self.settings.token is None:
             self._make_token()
+        (self._folder / URL).write_text(self.url + "\n", encoding="utf-8")
         self.observer.start()
         if not loopback(self.settings.host):
             LOG.warning("the admin API listens on %s without TLS; let a proxy with TLS stand before it", self.url)
@@ -146,6 +147,7 @@ class Admin:
         self.observer.stop()
         if self._runner is not None:
             await self._runner.cleanup()
+            (self._folder / URL).unlink(missing_ok=True)
         if self.token_file is not None:
             self.token_file.unlink(missing_ok=True)
 

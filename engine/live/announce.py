@@ -1,10 +1,11 @@
 """What an engine says to whoever listens: its orders, refusals and status on NATS. Nobody depends on it.
 
-Subjects: `tandem.<engine>.orders`, `.refusals`, `.status`.
+Subjects: `tandem.<engine>.orders`, `.signals` (of a simulation: what would have been orders), `.refusals`, `.status`.
 """
 
 from typing import Any
 
+from engine.kernel import codes
 from engine.live.codec import SCHEMA, Names
 from engine.live.messages import Rows, order_batch, refusal_batch
 from engine.live.nats_bus import Bus, checked
@@ -23,11 +24,13 @@ class Voice:
             batch = order_batch(rows, self.names, engine=self.engine, account=self.account)
             self.bus.publish(f"tandem.{self.engine}.orders", batch.SerializeToString())
 
-    def refusals(self, rows: Rows) -> None:
-        """Wishes that risk refused."""
-        if len(rows):
-            batch = refusal_batch(rows, self.names, self.engine)
-            self.bus.publish(f"tandem.{self.engine}.refusals", batch.SerializeToString())
+    def verdicts(self, rows: Rows) -> None:
+        """Wishes that risk refused, and those that it let pass in a simulation."""
+        passed = rows["reason"] == codes.OK
+        for subject, part in (("signals", rows[passed]), ("refusals", rows[~passed])):
+            if len(part):
+                batch = refusal_batch(part, self.names, self.engine)
+                self.bus.publish(f"tandem.{self.engine}.{subject}", batch.SerializeToString())
 
     def status(self, **fields: Any) -> None:
         """How the engine is: fields of EngineStatus."""

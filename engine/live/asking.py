@@ -1,6 +1,7 @@
 """Asking an execution service what it has: single calls put together into one view.
 
 Law: a view is of one moment. The calls are several, so it is taken again until all of them know the same last report.
+But for an observer, beside whom another trades: he hears of his own orders, and nothing of positions.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,7 +32,8 @@ async def view(ask: Ask, names: Names, question: Any, since: int) -> VenueView:
         reports, upto = await reports_after(ask, names, question.account, since)
         orders, working = await ask("Query", question), await ask("OpenOrders", account)
         held = await ask("Positions", account)
-        if {orders.last_exec, working.last_exec, held.exec_id} == {upto}:
+        looks = not question.connection
+        if looks or {orders.last_exec, working.last_exec, held.exec_id} == {upto}:
             break
     else:
         raise VenueError(f"account {question.account} does not stand still: {TRIES} looks at it saw {TRIES} different "
@@ -40,7 +42,8 @@ async def view(ask: Ask, names: Names, question: Any, since: int) -> VenueView:
     for i, (qty, _) in positions_of(held, names).items():
         positions[i] = qty
     known = {one.order_id: None if one.state == pb.STATE_UNKNOWN else standing(one, names) for one in orders.orders}
-    return VenueView(known, [standing(one, names) for one in working.orders], reports, since, upto, positions)
+    open_orders = [] if looks else [standing(one, names) for one in working.orders]
+    return VenueView(known, open_orders, reports, since, upto, None if looks else positions)
 
 
 async def reports_after(ask: Ask, names: Names, account: str, since: int) -> tuple[Events, int]:

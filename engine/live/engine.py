@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import ConfigError, TandemError, VenueError
-from engine.journal import Journal
+from engine.errors import ConfigError, JournalError, TandemError, VenueError
 from engine.journal.format import Place
 from engine.kernel import codes
 from engine.live import ready
+from engine.live.agree import agree
 from engine.live.announce import Voice
 from engine.live.clock import NONE, Clock
 from engine.live.codec import Names
@@ -34,12 +34,10 @@ from engine.live.nats_bus import Bus
 from engine.live.prices import Prices
 from engine.live.ready import STALL_S
 from engine.live.redis_feed import RedisFeed
-from engine.live.redis_wire import Backoff
 from engine.live.reports import ReportFeed
 from engine.live.stats import Stats
 from engine.plan import Find, Plan, handlers_of
-from engine.reconcile import KernelView, reconcile
-from engine.recovery import instructions
+from engine.reconcile import cut_known
 from engine.session import Rows, Session, event, together
 
 LOG = logging.getLogger("tandem.live")
@@ -74,31 +72,42 @@ class Engine:
         self.voice = Voice(bus, names, seat.engine, seat.account)
         self.quarantine, self.stats, self.reconciled = quarantine, Stats(), False
         self.why, self.differs = "", ""  # why it has stopped; which positions are not the venue's
-        self._time, self._start = Clock(clock, int(session.machine.kernel.ts), seat.timer_ms), start or Place()
+        self.time, self.start = Clock(clock, int(session.machine.kernel.ts), seat.timer_ms), start or Place()
         self._since, self._turned = 0, time.monotonic()
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._commands = Commands(self._take)
         self._faults, self._second = len(session.faults), 0
         self._first: tuple[int, float] | None = None
         self.departure = Departure(session.journal, self._leave, self._fail)
-        self._hearing, self._listening = False, False  # commands; feeds
-        self._prices, self._alarm = None, None  # type: tuple[Prices | None, asyncio.TimerHandle | None]
+        self._hearing, self.listening = False, False  # commands; feeds
+        self.prices: Prices | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._turn_due, self._ended = False, self._loop.create_future()
 
     # What others may ask for.
 
     async def command(self, code: int, *, amount: float = 0.0, strategy: int = -1) -> None:
         """A journalled COMMAND, carried out when this returns."""
+        if code == codes.TRADING and amount != float(codes.OBSERVATION) and not self.lease.whole:
+            await self._enter()
         done = self._commands.ask(event(codes.COMMAND, 0, code=code, amount=amount, strategy=strategy))
         self.wake()
         await done
+
+    async def _enter(self) -> None:
+        """An observer that is to trade: the account first, then what its venue says. Raises WireError, VenueError."""
+        self.venue.enter(await self.lease.take_account())
+        self.reconciled = False
+        await agree(self)
 
     async def reload(self, strategy: int, name: str | None, params: dict[str, Any]) -> str:
         """Other code or parameters for a strategy between two events; the digest of its image.
 
         The class must be compiled already (`tandem mode=compile strategies=[…]`). Raises ConfigError, StrategyError,
-        ImageError; the old one then still runs.
+        ImageError; the old one then still runs. JournalError ends the engine.
         """
+        if self.ending:
+            raise Commands.too_late()
         running = self.session.machine.placed
         if not 0 <= strategy < len(running):
             raise ConfigError(f"There is no strategy {strategy}; there are {len(running)}, numbered from 0 on.")
@@ -107,7 +116,11 @@ class Engine:
         values = {**running[strategy].strategy.values, **known.get("params", {}), **params}
         fresh = self.find(name)(**values)
         addresses, image = handlers_of(type(fresh), self.plan.compiled)
-        self._send(self.session.reload(self._time.receipt(), strategy, fresh, addresses, name=name, image=image))
+        try:
+            self.send(self.session.reload(self.time.receipt(), strategy, fresh, addresses, name=name, image=image))
+        except JournalError as error:
+            self._fail(error)
+            raise
         LOG.warning("strategy %d: %r from now on (image %s)", strategy, fresh, image)
         return image
 
@@ -120,6 +133,15 @@ class Engine:
         if not self._turn_due:
             self._turn_due = True
             self._loop.call_soon(self._turn)
+
+    @property
+    def ending(self) -> bool:
+        """Whether it has been told to end, or has to."""
+        return self._stopping.is_set() or self._ended.done()
+
+    def turned(self) -> None:
+        """The loop turns."""
+        self._turned = time.monotonic()
 
     def stop(self, why: str = "") -> None:
         """End in good order; with a reason, as a failure."""
@@ -148,18 +170,19 @@ class Engine:
                 self._order(*self._first)
             self._hearing = True
             self.wake()
-            await self._reconcile()
-            if not self._stopping.is_set() and not self._ended.done():
+            await agree(self)
+            if not self.ending:
                 await self._listen()
                 ready()
-                self._listening = True
+                self.listening = True
                 self._tick()
                 await self._ended
         except TandemError as error:
             self._fail(error)
             raise
         finally:
-            self._hearing = self._listening = False
+            self._hearing = self.listening = False
+            self._commands.close()
             for one in (self._alarm, watcher):
                 if one is not None:
                     one.cancel()
@@ -174,56 +197,21 @@ class Engine:
         self.reports = ReportFeed(self.bus, self.names, self.seat.account, self.seat.engine, self.quarantine,
                                   self.venue.reports, last, self.seat.durable)  # fmt: skip
         await self.reports.start(self.wake)
-        if self._prices is None:
-            await self.feed.start(self._heard)
+        if self.prices is None:
+            await self.feed.start(self.heard)
         gc.collect()
         gc.freeze()  # what is there now stays: a full collection would stop the loop for tens of milliseconds
 
-    def _heard(self) -> None:
+    def heard(self) -> None:
         """Market data has come."""
         if not self._since:
             self._since = time.perf_counter_ns()
         self.wake()
 
-    async def _reconcile(self) -> None:
-        """Ask the venue until it has answered for every order, and bring the kernel to what it says."""
-        backoff, machine, told = Backoff(), self.session.machine, set[str]()
-        while not self._stopping.is_set() and not self._ended.done():
-            self._turned, kernel = time.monotonic(), KernelView.of(machine)
-            try:
-                view = await self.venue.query(kernel.open(), kernel.last_exec)
-            except VenueError as error:
-                if self.venue.fenced:
-                    raise
-                LOG.warning("%s Nothing is sent before it answers.", error)
-                await asyncio.sleep(backoff.next())
-                continue
-            journal, kernel = self.session.journal, KernelView.of(machine)  # a command may have come meanwhile
-            if self._prices is not None:
-                self._prices.fill(kernel.marks)
-            doubtful = kernel.in_doubt()
-            known = instructions(Journal(journal.folder), doubtful, self._start) if journal and doubtful else {}
-            found = reconcile(kernel, view, self._time.receipt(), names=self.names.names, instructions=known,
-                              resend_ns=int(self.seat.resend_s * 1e9))  # fmt: skip
-            for said in [one for one in found.findings if one not in told]:
-                LOG.warning("reconciliation: %s", said)
-                self.stats.corrected += 1
-            told.update(found.findings)
-            orders = self.session.advance(found.events)
-            self.venue.send(found.resend)
-            self._send(orders)
-            if not found.doubt and not found.unpriced:
-                self.reconciled = True
-                return
-            if found.unpriced and self._prices is None:
-                self._prices = Prices(self.feed)
-                await self.feed.start(self._heard)
-            await asyncio.sleep(backoff.next())
-
     async def _end(self) -> None:
         """Stop signals, settle what is open, keep the state, let go."""
         try:
-            if self.reports is not None or self._prices is not None:
+            if self.reports is not None or self.prices is not None:
                 await self.feed.stop()
             if self.reports is not None and not self.why:
                 await self._settle()
@@ -246,15 +234,16 @@ class Engine:
         """Cancel what works, if that is asked for, and wait for what the venue has to say."""
         k, until = self.session.machine.kernel, self._loop.time() + DRAIN_S
         self._drain(self.feed.drain())
-        if kill := self.seat.cancel and k.opened and not k.killed:
+        cancel = self.seat.cancel and self.lease.whole
+        if kill := cancel and k.opened and not k.killed:
             self._order(codes.KILL)  # until all has ended: a strategy that hears of it must not order anew
-        while self._loop.time() < until and ((self.seat.cancel and k.opened) or self.venue.in_doubt
+        while self._loop.time() < until and ((cancel and k.opened) or self.venue.in_doubt
                                              or self.venue.waiting or self.departure.waiting):  # fmt: skip
             await asyncio.sleep(0.02)
             self._drain(NONE)
         if kill:
             self._order(codes.CLEAR_KILL)
-        if self.seat.cancel and k.opened:
+        if cancel and k.opened:
             LOG.error("%d orders are open at the venue still: it did not confirm their cancellation", k.opened)
 
     # The loop.
@@ -262,7 +251,7 @@ class Engine:
     def _tick(self) -> None:
         """A turn for a timer, or for a sign of life, again and again."""
         self.wake()
-        self._alarm = self._loop.call_later(self._time.wait_s(BEAT_S), self._tick)
+        self._alarm = self._loop.call_later(self.time.wait_s(BEAT_S), self._tick)
 
     def _turn(self) -> None:
         """What has come goes through the session. An error ends the engine."""
@@ -272,7 +261,7 @@ class Engine:
         try:
             self._turned = now = time.monotonic()
             self._commands.carry_out(self.reconciled)
-            if self._listening:
+            if self.listening:
                 self._drain(self.feed.drain())
                 self._every_second(int(now))
             if self.session.halted:
@@ -283,37 +272,41 @@ class Engine:
         except Exception as error:
             self._fail(error)
             raise
-        if self._listening and self._stopping.is_set():
+        if self.listening and self._stopping.is_set():
             self._ended.set_result(None)
 
     def _take(self, row: Rows) -> None:
         """A command through the session."""
-        row["ts"] = row["recv"] = self._time.receipt()
-        self._send(self.session.advance(row))
+        row["ts"] = row["recv"] = self.time.receipt()
+        self.send(self.session.advance(row))
 
     def _drain(self, market: Rows) -> None:
         """Everything that has come, through the session; orders out."""
         since, self._since = self._since, 0
         reports = self.reports.drain() if self.reports else NONE
-        own, due, rows = self.venue.drain(), self._time.due(), market
+        own, due, rows = self.venue.drain(), self.time.due(), market
+        if len(reports):
+            for said in cut_known(self.session.machine, reports):
+                LOG.warning("%s: they were entered when it was reconciled", said)
+                self.stats.retold += 1
         if len(reports) or len(own) or len(due):
             rows = together([part for part in (reports, own, due, market) if len(part)], market.dtype)
         if not len(rows):
             return
-        rows["recv"] = self._time.receipt()
+        rows["recv"] = self.time.receipt()
         orders = self.session.advance(rows)
         if self.reports is not None and len(reports):
             self.reports.journalled()
-        self._send(orders, since)
+        self.send(orders, since)
         stats = self.stats
         if since and not len(orders):
             stats.latency.add(time.perf_counter_ns() - since)
-        stats.drained(market, reports, self._time.latest)
+        stats.drained(market, reports, self.time.latest)
         if len(self.session.refused):
-            stats.refuse(self.session.refused, self.names.names)
-            self.voice.refusals(self.session.refused)
+            stats.judge(self.session.refused, self.names.names)
+            self.voice.verdicts(self.session.refused)
 
-    def _send(self, orders: Rows, since: int = 0) -> None:
+    def send(self, orders: Rows, since: int = 0) -> None:
         """Orders to the venue, once they are on the disk."""
         if len(orders):
             self.departure.put(Batch(orders, since))
@@ -328,7 +321,7 @@ class Engine:
 
     def _order(self, code: int, amount: float = 0.0) -> None:
         """A command of our own."""
-        self._send(self.session.advance(event(codes.COMMAND, self._time.receipt(), code=code, amount=amount)))
+        self.send(self.session.advance(event(codes.COMMAND, self.time.receipt(), code=code, amount=amount)))
 
     def _fail(self, error: Exception) -> None:
         self.why = self.why or str(error)
@@ -343,7 +336,7 @@ class Engine:
         if self.venue.fenced:
             self.stop("the execution service listens to a newer engine")
         ready.compare(self)
-        self.stats.curve.append((self._time.latest, k.cash + k.value))
+        self.stats.curve.append((self.time.latest, k.cash + k.value))
         for strategy, seq in self.session.faults[self._faults :]:
             LOG.error("strategy %d (%s) failed at event %d: it is stopped, its orders are cancelled; a replay of the "
                       "journal shows where", strategy, self.plan.names[strategy], seq)  # fmt: skip

@@ -52,18 +52,19 @@ class GrpcVenue:
 
     `token`: the fencing token. `allowed`: whether orders may leave at all, asked at each `send` (the lease). Times in
     seconds: `deadline_s` for an ack or an answer, `heartbeat_s` between signs of life, three of which may be missing,
-    `resend_s` until an order that did not arrive is too old. `stream` False: single calls only.
+    `resend_s` until an order that did not arrive is too old. `stream` False: single calls only. `looks`: it only asks,
+    and ends nobody's connection, until `enter`.
     """
 
     def __init__(self, address: str, names: Names, account: str, engine: str, token: int = 0, *, tls: Tls | None = None,
                  deadline_s: float = 1.0, heartbeat_s: float = 1.0, resend_s: float = 2.0, stream: bool = True,
                  allowed: Callable[[], bool] = lambda: True, wake: Callable[[], None] = lambda: None,
-                 clock: Callable[[], int] = time.time_ns) -> None:  # fmt: skip
+                 clock: Callable[[], int] = time.time_ns, looks: bool = False) -> None:  # fmt: skip
         self.address, self.names, self.account, self.engine, self.token = address, names, account, engine, token
         self.counts, self.connected, self.fenced = Counter[str](), False, False
         self._deadline_s, self._heartbeat_s, self._resend_ns = deadline_s, heartbeat_s, int(resend_s * 1e9)
         self._streaming, self._allowed, self._wake, self._clock, self._tls = stream, allowed, wake, clock, tls
-        self._pending: deque[Orders] = deque()
+        self._looks, self._pending = looks, deque[Orders]()
         self._waiting: dict[int, Sent] = {}
         self._doubtful: list[Orders] = []
         self._own: list[Events] = []
@@ -83,8 +84,14 @@ class GrpcVenue:
         for name, (kind, _) in CALLS.items():
             self._calls[name] = self._channel.unary_unary(f"/{SERVICE}/{name}", kind.SerializeToString,
                                                           REPLIES[name].FromString)  # fmt: skip
-        self._connection = time.time_ns() // 10**6  # grows from process to process, also without a lease
+        if not self._looks:
+            self.enter(self.token)
         self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def enter(self, token: int) -> None:
+        """From now on orders may leave, with this fencing token."""
+        self.token, self._looks = token, False
+        self._connection = time.time_ns() // 10**6  # grows from process to process, also without a lease
 
     async def stop(self) -> None:
         """Send what waits, if that is possible within the deadline, then disconnect."""
@@ -103,7 +110,7 @@ class GrpcVenue:
         """Hand orders over; never blocks."""
         if not len(orders):
             return
-        if self.fenced or not self._allowed():
+        if self.fenced or self._looks or not self._allowed():
             self._reject(orders, codes.NOT_ALLOWED)
             return
         self._pending.append(orders.copy())
@@ -150,7 +157,7 @@ class GrpcVenue:
             except grpc.aio.AioRpcError as error:
                 why = self._judge(error)
             self.connected = False
-            self._connection += 1
+            self._connection += not self._looks
             self._doubtful += [sent.rows for sent in self._waiting.values()]
             self._waiting.clear()
             if self._backoff.tries == 0:

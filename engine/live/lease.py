@@ -3,7 +3,8 @@
 Law 1: at most one holder at a time; `valid` is false before the lease can go to another, whatever the network does.
 Law 2: tokens grow from holder to holder, also when Redis has lost its data: they are its clock in ms, or one more.
 Law 3: both are taken, kept, lost and given back together.
-Law 4: no two sessions of an account have one number: it is in every order id.
+Law 4: an observer has that of its id only, whoever trades the account; it sends nothing.
+Law 5: no two sessions of an account have one number: it is in every order id.
 
 Keys: `tandem:lease:<engine>` and `tandem:lease:account:<account>` hold the owner and expire, `tandem:token:…` the
 latest token of each, `tandem:session:<account>` the latest number of a session.
@@ -60,42 +61,60 @@ return number
 class Lease:
     """Holds the lease of an engine id and an account for `ttl_s` seconds at a time and renews it at a third of that.
 
-    `lost` is called once, on the loop, when it cannot be held; after that `valid` stays false.
+    `whole`: whether it has the account; one that begins without takes it with `take_account`. `lost` is called once, on
+    the loop, when it cannot be held; after that `valid` stays false.
     """
 
     def __init__(self, url: str, engine: str, account: str, ttl_s: float = 10.0,
-                 lost: Callable[[str], None] | None = None) -> None:  # fmt: skip
+                 lost: Callable[[str], None] | None = None, whole: bool = True) -> None:  # fmt: skip
         self.url, self.engine, self.account, self.ttl_s, self.token = url, engine, account, ttl_s, 0
+        self.whole = whole
         self.owner = f"{engine}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._lost = lost or (lambda why: None)
         self._until, self._task = 0.0, None  # type: tuple[float, asyncio.Task[None] | None]
-        self._keys = tuple(f"tandem:{what}:{whose}" for whose in (engine, f"account:{account}")
-                           for what in ("lease", "token"))  # fmt: skip
+        self._asking = asyncio.Lock()  # one question at a time: what we hold and what we say that we hold agree
 
     @property
     def valid(self) -> bool:
         """Whether we hold it for sure."""
         return time.monotonic() < self._until
 
+    def _keys(self, whole: bool) -> tuple[str, ...]:
+        whose = (self.engine, f"account:{self.account}") if whole else (self.engine,)
+        return tuple(f"tandem:{what}:{one}" for one in whose for what in ("lease", "token"))
+
     async def acquire(self) -> int:
         """Take the lease; the fencing token. Raises WireError when another engine has it, or Redis is not reachable."""
         connection = await connect(self.url)
-        asked = time.monotonic()
-        said = await connection.call("EVAL", TAKE, 4, *self._keys, self.owner, int(self.ttl_s * 1000))
+        await self._take(connection, self.whole)
+        self._task = asyncio.get_running_loop().create_task(self._hold(connection))
+        await asyncio.sleep(0)  # it has begun: whenever it is cancelled, it closes the connection
+        return self.token
+
+    async def take_account(self) -> int:
+        """Take the account, too; the new fencing token. Raises WireError as `acquire`; what is held stays held."""
+        async with self._asking:
+            if not self.whole:
+                connection = await connect(self.url)
+                await self._take(connection, True)
+                await connection.close()
+                self.whole = True
+        return self.token
+
+    async def _take(self, connection: Connection, whole: bool) -> None:
+        asked, keys = time.monotonic(), self._keys(whole)
+        said = await connection.call("EVAL", TAKE, len(keys), *keys, self.owner, int(self.ttl_s * 1000))
         taken, what, left, key = said
         if not taken:
             await connection.close()
             holder, rest = what.decode(), f"for another {left / 1000:.1f} s"
-            if key.decode() == self._keys[0]:
+            if key.decode() == keys[0]:
                 raise WireError(f"engine {self.engine} runs already: {holder} holds its lease {rest}. Stop it, or give "
                                 "this one another id.")  # fmt: skip
             raise WireError(f"account {self.account} is traded already: engine {holder} holds its lease {rest}. Two on "
                             "one account would take each other's orders and positions for their own. Stop that one, or "
-                            "give this one another account.")  # fmt: skip
+                            "give this one another account; trading=observation may run beside it.")  # fmt: skip
         self.token, self._until = int(what), self._end(asked)
-        self._task = asyncio.get_running_loop().create_task(self._hold(connection))
-        await asyncio.sleep(0)  # it has begun: whenever it is cancelled, it closes the connection
-        return self.token
 
     async def number(self, least: int) -> int:
         """A number for a new session that no other of this account has, and not below `least`. Raises WireError."""
@@ -124,10 +143,11 @@ class Lease:
             await asyncio.sleep(min(self.ttl_s / 3, max(0.0, self._until - time.monotonic())))
             asked = time.monotonic()
             try:
-                async with asyncio.timeout(max(0.01, self._until - asked)):
+                async with asyncio.timeout(max(0.01, self._until - asked)), self._asking:
                     if open_now[0].closed.done():
                         open_now[0] = await connect(self.url)
-                    said = await open_now[0].call("EVAL", RENEW, 4, *self._keys, self.owner, int(self.ttl_s * 1000),
+                    keys = self._keys(self.whole)
+                    said = await open_now[0].call("EVAL", RENEW, len(keys), *keys, self.owner, int(self.ttl_s * 1000),
                                                   self.token)  # fmt: skip
             except (WireError, OSError, TimeoutError) as error:
                 why = f"Redis: {error}"
@@ -147,7 +167,8 @@ class Lease:
         self._until, self._task = 0.0, None
         try:
             connection = await connect(self.url)
-            await connection.call("EVAL", LEAVE, 4, *self._keys, self.owner)
+            keys = self._keys(self.whole)
+            await connection.call("EVAL", LEAVE, len(keys), *keys, self.owner)
             await connection.close()
         except WireError as error:
             LOG.warning("engine %s: its lease is not given back (%s); it ends by itself", self.engine, error)

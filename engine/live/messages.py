@@ -1,6 +1,7 @@
 """Orders, refusals, reports and positions between records and protobuf.
 
-Law: record -> message -> record gives the same bytes; for a report but for `recv`, which is the receiver's.
+Law: record -> message -> record gives the same bytes; for a report but for `recv`, which is the receiver's: until he
+sets it, it is the lots of the order that are filled with a fill, by the venue's own count, 0 where it does not say.
 """
 
 import math
@@ -102,7 +103,7 @@ def report_batch(reports: Rows, names: Names, account: str, last_exec: int) -> A
         elif code == codes.REPLACED:
             one.stop = fee
         else:
-            one.fee = fee
+            one.fee, one.filled = fee, int(row["recv"]) if code == codes.FILL else 0
     return made
 
 
@@ -114,14 +115,14 @@ def reports_of(batch: Any, names: Names, source: int = 0) -> tuple[Rows, list[tu
     for one in batch.reports:
         number = names.index.get(one.instrument, -1)
         finite = math.isfinite(one.price + one.fee + one.stop)  # else cash would be no number, and no limit would hold
-        if number < 0 or one.code not in REPORTS or one.exec_id == 0 or not finite:
+        if number < 0 or one.code not in REPORTS or one.exec_id == 0 or not finite or one.filled >> 63:
             why = f"report {one.exec_id}: code {one.code}, instrument {one.instrument!r}, price {one.price}"
             aside.append((one.exec_id, why, one.SerializeToString()))
             continue
         row = rows[n]
         row["ts"], row["kind"], row["code"], row["source"] = one.ts, codes.REPORT, one.code, source
         row["instrument"], row["price"], row["qty"] = number, one.price, one.qty
-        row["order_id"], row["exec_id"] = one.order_id, one.exec_id
+        row["order_id"], row["exec_id"], row["recv"] = one.order_id, one.exec_id, one.filled
         if one.code in WITH_REASON:
             row["fee"] = float(REASON.get(one.reason, codes.OK))
         else:

@@ -33,11 +33,13 @@ trading{level}                    gauge      1 for the level that holds: live, s
 cycles_total                      counter    drains of the feeds
 events_total                      counter    events that the kernel has taken
 orders_total                      counter    instructions that left the kernel
+signals_total                     counter    wishes that risk let pass and that did not leave: trading is simulation
 reports_total                     counter    execution reports taken
 fills_total                       counter    fills
 refusals_total{reason}            counter    wishes that risk refused
 late_fills_total                  counter    fills of orders that the kernel had closed
-unknown_reports_total             counter    reports of orders that the kernel does not know
+unknown_reports_total             counter    reports of orders that the kernel does not know, or that say nothing new
+retold_fills_total                counter    fills that the venue told again, under another exec id
 open_orders                       gauge      orders at the venue or on the way there
 order_latency_seconds             histogram  from the bytes of an event to the handing over of its orders
 equity                            gauge      cash and positions at their marks, account currency
@@ -205,11 +207,12 @@ class Observer:
         yield "killed", (), float(k.killed)
         for code, word in LEVELS.items():
             yield "trading", (word,), float(k.trading == code)
-        for what in ("cycles", "events", "orders", "reports", "fills"):
+        for what in ("cycles", "events", "orders", "reports", "fills", "signals"):
             yield f"{what}_total", (), float(getattr(stats, what))
         for reason, count in enumerate(stats.refusals.tolist()):
             if reason in codes.NAMES["reason"] and reason != codes.OK:
                 yield "refusals_total", (codes.NAMES["reason"][reason],), float(count)
+        yield "retold_fills_total", (), float(stats.retold)
         yield "late_fills_total", (), float(k.late_fills)
         yield "unknown_reports_total", (), float(k.unknown_reports)
         yield "open_orders", (), float(k.opened)

@@ -91,7 +91,9 @@ class PaperVenue:
             raise DataError(f"NATS has reports up to {published} of account {self.service.account}, the state has "
                             f"{self.desk.last_exec}: it is old. Give the latest, or another account.")  # fmt: skip
         self._reviving = False
-        self.publisher.publish(self.desk.reports(published))
+        untold = self.desk.reports(published).copy()
+        self.service.told.recount(untold)
+        self.publisher.publish(untold)
 
     async def _serve(self, stop: asyncio.Event) -> None:
         said, stopping = 0.0, asyncio.get_running_loop().create_task(stop.wait())

@@ -2,6 +2,7 @@
 
 from engine.kernel import codes
 from engine.ports import Feed
+from engine.reconcile import KernelView
 
 
 class Prices:
@@ -11,7 +12,7 @@ class Prices:
         self._feed = feed
         self._known: dict[int, float] = {}
 
-    def fill(self, marks: list[float]) -> None:
+    def fill(self, kernel: KernelView) -> None:
         """Put the latest price of each instrument where there is no mark: close, middle of the quote, trade."""
         for row in self._feed.drain():
             kind, price = int(row["kind"]), 0.0
@@ -26,4 +27,4 @@ class Prices:
             if price != 0.0:
                 self._known[int(row["instrument"])] = price
         for i, price in self._known.items():
-            marks[i] = marks[i] or price
+            kernel.marks[i] = kernel.marks[i] or price

@@ -33,10 +33,13 @@ def why_not(engine: Any) -> list[str]:
 
 
 def compare(engine: Any) -> None:
-    """Hold the positions that the venue said last against ours, when both are as of one report; `engine.differs`."""
+    """Hold the positions that the venue said last against ours, when both are as of one report; `engine.differs`.
+
+    Not where we only observe: the orders of others are none that we know.
+    """
     e, reports = engine, engine.reports
     machine = e.session.machine
-    if reports is None or reports.positions_exec != machine.kernel.last_exec:
+    if reports is None or not e.lease.whole or reports.positions_exec != machine.kernel.last_exec:
         return
     pairs = [(reports.positions.get(i, (0, 0.0))[0], lots, e.names.names[i])
              for i, lots in enumerate(machine.table("markets_at")["net"].tolist())]  # fmt: skip

@@ -16,8 +16,9 @@ import numpy as np
 
 from engine.errors import TandemError
 from engine.kernel import codes
+from engine.live.account import Account
 from engine.live.codec import SCHEMA, BadMessage, Names
-from engine.live.messages import SIDES, orders_of, report_batch
+from engine.live.messages import SIDES, orders_of, position_batch, report_batch
 from engine.live.wire import execution_pb2 as pb
 from engine.live.wire import order_pb2, position_pb2, report_pb2
 from engine.ports import Events, Orders, Standing, VenueView
@@ -75,6 +76,7 @@ class Service:
         self.desk, self.names, self.account, self.counts = desk, names, account, Counter[str]()
         self._publish, self._keep, self._clock = publish, keep or (lambda kind, now, payload: None), clock
         self.fences: dict[str, tuple[int, int]] = {}  # engine -> highest token, highest connection of it
+        self.told = Account()
 
     def market(self, events: Events) -> None:
         """Market events, in order of arrival."""
@@ -111,7 +113,16 @@ class Service:
         fresh = reports[reports["exec_id"] > before]
         if len(fresh):
             self.counts["reports"] += len(fresh)
+            self.told.add(fresh)
             self._publish(fresh)
+
+    def recall(self) -> None:
+        """Count what the desk has reported before."""
+        view = self.desk.view((), 0)
+        if view.since:
+            self.told.forget(max([*view.reports["order_id"].tolist(), *(one.id for one in view.working)], default=0))
+        else:
+            self.told.add(view.reports.copy())
 
     def _expect(self, schema: int, account: str) -> None:
         if schema != SCHEMA:
@@ -133,7 +144,8 @@ class Service:
     def query(self, request: Any) -> Any:
         """A QueryReply. Raises Refused."""
         self._expect(SCHEMA, request.account)
-        self._fence(request.engine, request.token, request.connection)
+        if request.connection:  # else an observer asks
+            self._fence(request.engine, request.token, request.connection)
         view = self.desk.view(list(request.order_ids), self.desk.last_exec)
         missing = [i for i in request.order_ids if i not in view.orders]
         if missing:
@@ -163,18 +175,15 @@ class Service:
         return reply
 
     def held(self) -> Mapping[int, tuple[int, float]]:
-        """Instrument -> (signed lots, 0: the average price is not known here)."""
-        positions = self.desk.positions()
-        return {i: (int(positions[i]), 0.0) for i in np.flatnonzero(positions).tolist()}
+        """Instrument -> (signed lots, average price; 0: not known here)."""
+        lots = self.desk.positions()
+        return {i: (int(lots[i]), self.told.average(i, int(lots[i]))) for i in np.flatnonzero(lots).tolist()}
 
     def positions(self, request: Any) -> Any:
         """A PositionBatch. Raises Refused."""
         self._expect(SCHEMA, request.account)
-        reply = position_pb2.PositionBatch(schema=SCHEMA, account=self.account, exec_id=self.desk.last_exec,
-                                           ts=self._clock())  # fmt: skip
-        for i, (qty, _) in self.held().items():
-            reply.positions.add(instrument=self.names.names[i], qty=qty)
-        return reply
+        held = ((i, qty, average) for i, (qty, average) in self.held().items())
+        return position_batch(held, self.names, self.account, self.desk.last_exec, self._clock())
 
     def reports(self, request: Any) -> Any:
         """A ReportBatch. Raises Refused when what is asked for is no longer kept."""
@@ -184,8 +193,9 @@ class Service:
             raise Refused(
                 f"reports up to {view.since} are no longer kept here; those after {request.since} were asked for"
             )
-        rows = view.reports[: request.limit or REPORTS]
-        return report_batch(rows, self.names, self.account, view.last_exec)
+        rows = view.reports.copy()
+        self.told.recount(rows)
+        return report_batch(rows[: request.limit or REPORTS], self.names, self.account, view.last_exec)
 
 
 # name of the call -> its request, and how the service answers it

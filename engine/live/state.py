@@ -137,6 +137,7 @@ def revive(state: State, desk: Memory, service: Service) -> int:
         state.snapshot(desk.snapshot(), {})
         return 0
     desk.restore(snapshot)
+    service.recall()
     service.fences.update({engine: (token, connection) for engine, (token, connection) in fences.items()})
     for kind, now, payload in inputs:
         if kind == FENCE:

@@ -46,7 +46,9 @@ class Stats:
     reports: int = 0
     orders: int = 0
     fills: int = 0
+    signals: int = 0  # of a simulation
     corrected: int = 0  # findings of the reconciliation
+    retold: int = 0  # fills that the venue told again
     lag_ns: int = 0
     refusals: "np.ndarray[Any, Any]" = field(default_factory=lambda: np.zeros(codes.REASONS, np.int64))
     latency: Histogram = field(default_factory=Histogram)  # from the first byte of a drain to the orders' departure
@@ -58,13 +60,16 @@ class Stats:
         self.cycles += 1
         if len(reports):
             self.reports += len(reports)
-            self.fills += int((reports["code"] == codes.FILL).sum())
+            self.fills += int(((reports["code"] == codes.FILL) & (reports["qty"] != 0)).sum())
         if len(market):
             self.events += len(market)
             self.lag_ns = int(now - market["ts"][-1])
 
-    def refuse(self, rows: "np.ndarray[Any, Any]", names: Sequence[str]) -> None:
-        """Count refusals by reason, and keep the latest in words."""
+    def judge(self, rows: "np.ndarray[Any, Any]", names: Sequence[str]) -> None:
+        """Count what passed in a simulation, and refusals by reason; keep the latest of these in words."""
+        passed = rows["reason"] == codes.OK
+        self.signals += int(passed.sum())
+        rows = rows[~passed]
         np.add.at(self.refusals, rows["reason"], 1)
         for row in rows[-REFUSALS:]:
             self.last_refusals.append({

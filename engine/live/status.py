@@ -5,41 +5,71 @@ Law 1: it shows what the engine says and computes nothing; when the engine does 
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from engine.config import Settings, setting
 from engine.errors import ConfigError, WireError
 
-TOKENS = "journals/*/admin.token"
-WAIT_S = 3.0
+PLACES = ("journals/*/admin.url", "outputs/*/journals/*/admin.url")  # what a running engine leaves; the demo's, too
+URL, WAIT_S = "http://127.0.0.1:8080", 3.0
 
 
 @dataclass(frozen=True)
 class Status(Settings):
     """Settings of mode=status."""
 
-    url: str = setting("http://127.0.0.1:8080", "of the admin API of the engine")
-    token: str | None = setting(None, "of the admin API (null: TANDEM_TOKEN, else journals/<engine>/admin.token)")
-    engine: str | None = setting(None, "whose token, where several engines have left one below journals")
+    url: str | None = setting(None, "of the admin API of the engine (null: of the one that runs from this directory)")
+    token: str | None = setting(None, "of the admin API (null: TANDEM_TOKEN, else the file that the engine has left)")
+    engine: str | None = setting(None, "its id, where several run from this directory")
     every_s: float = setting(1.0, "seconds between two looks", ge=0.1)
     once: bool = setting(False, "print it once and end; where the output is no terminal that is so anyway")
 
 
-def token_of(settings: Status) -> str:
-    """The token: given, in the environment, or in the one file that an engine has left here. Raises ConfigError."""
+def running(engine: str | None) -> list[tuple[str, Path]]:
+    """URL and token file of the engines that listen and were started from this directory."""
+    found = [path for place in PLACES for path in sorted(Path().glob(place)) if engine in (None, path.parent.name)]
+    said = [(path.read_text(encoding="utf-8").strip(), path.with_name("admin.token")) for path in found]
+    return [(url, token) for url, token in said if listens(url)]
+
+
+def listens(url: str) -> bool:
+    """Whether anybody does: who was killed has left his address."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), WAIT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def place_of(settings: Status) -> tuple[str, str]:
+    """URL and token: given, in the environment, or of the one engine that runs from here. Raises ConfigError."""
     given = settings.token or os.environ.get("TANDEM_TOKEN")
-    if given:
-        return given
-    found = [path for path in sorted(Path().glob(TOKENS)) if settings.engine in (None, path.parent.name)]
+    if given and settings.url:
+        return settings.url, given
+    found = running(settings.engine)
+    if settings.url:
+        found = [one for one in found if one[0] == settings.url.rstrip("/")]
     if len(found) == 1:
-        return found[0].read_text(encoding="utf-8").strip()
-    there = f"there are {', '.join(map(str, found))}; say engine=…" if found else f"there is no {TOKENS} here"
-    raise ConfigError(f"token is missing and {there}, or give it: token=…, or TANDEM_TOKEN in the environment.")
+        url, file = found[0]
+        if given or file.exists():
+            return url, given or file.read_text(encoding="utf-8").strip()
+        raise ConfigError(f"token is missing: that of {url} was set when it was started; give it by token=…, or "
+                          "TANDEM_TOKEN in the environment.")  # fmt: skip
+    if found:
+        several = ", ".join(f"engine={token.parent.name} url={url}" for url, token in found)
+        raise ConfigError(f"several engines run from here: say which, by engine=… or url=…: {several}.")
+    if given:
+        return URL, given
+    raise ConfigError(f"no engine runs that was started from {Path.cwd()} (no {PLACES[0]} of one that listens). Go to "
+                      "its directory, or give url=… and token=… (or TANDEM_TOKEN in the environment).")  # fmt: skip
 
 
 def ask(url: str, token: str) -> dict[str, Any]:
@@ -169,8 +199,8 @@ def run_status(settings: Status, dump: Callable[[], str]) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    token = token_of(settings)
-    now, console = ask(settings.url, token), Console()
+    url, token = place_of(settings)
+    now, console = ask(url, token), Console()
     if settings.once or not sys.stdout.isatty():
         console.print(view(now))
         return 0
@@ -180,7 +210,7 @@ def run_status(settings: Status, dump: Callable[[], str]) -> int:
             while True:
                 time.sleep(settings.every_s)
                 try:
-                    now, since = ask(settings.url, token), ""
+                    now, since = ask(url, token), ""
                 except WireError:
                     since = since or time.strftime("no answer since %H:%M:%S; asking again")
                 live.update(view(now, since), refresh=True)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from engine.kernel import codes
-from tests.kernel.desk import Desk
+from tests.kernel.desk import ON_REPORT, Desk
 
 
 def test_average_price_and_profit_through_a_flip() -> None:
@@ -105,9 +105,13 @@ def test_correction_of_nothing_changes_nothing() -> None:
     assert desk.machine.table("positions_at")["average"][0] == 0.0
 
 
-def test_fill_of_nothing_is_an_anomaly() -> None:
+def test_fill_of_nothing_is_an_anomaly_that_no_strategy_hears_of() -> None:
     desk = Desk()
     (order,) = desk.wish(lambda ctx: ctx.buy(5))
+    heard: list[int] = []
+    ON_REPORT.append(lambda report, ctx: heard.append(1))
     desk.report(order, codes.FILL, 0)
-    assert (desk.k.unknown_reports, desk.state(order)) == (1, "sent")
+    assert (desk.k.unknown_reports, desk.state(order), heard) == (1, "sent", [])
+    desk.report(order, codes.ACK)
+    assert heard == [1]
     assert not math.isnan(desk.machine.table("positions_at")["average"][0])

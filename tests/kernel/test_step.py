@@ -12,7 +12,9 @@ def test_simulation_judges_but_sends_nothing() -> None:
     desk = Desk({"order_qty": 10})
     desk.event(codes.COMMAND, code=codes.TRADING, amount=codes.SIMULATION)
     assert desk.wish(lambda ctx: ctx.buy(11), lambda ctx: ctx.buy(5), lambda ctx: ctx.target(4)) == []
-    assert (desk.reasons(), desk.k.opened) == (["order_qty"], 0)
+    found = desk.machine.table("refusals_at")[: desk.k.refusals_out].copy()
+    assert (desk.reasons(), desk.k.opened) == (["order_qty", "ok", "ok"], 0)
+    assert (found["qty"].tolist(), bool((found["order_id"] > 0).all()), desk.k.refused) == ([11, 5, 4], True, 1)
     desk.event(codes.COMMAND, code=codes.TRADING, amount=codes.LIVE)
     assert len(desk.wish(lambda ctx: ctx.buy(5))) == 1
 

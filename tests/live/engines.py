@@ -38,7 +38,10 @@ class FakeEngine:
         self.reports = SimpleNamespace(counts=Counter(holes=1), behind=False)
         counts = Counter({"orders": 4, "status_unavailable": 2})
         self.venue = SimpleNamespace(counts=counts, connected=True, in_doubt=1, waiting=0, fenced=False)
-        self.lease, self.bus = SimpleNamespace(valid=True, token=42), SimpleNamespace(counts=Counter(), connected=True)
+        self.lease, self.bus = (
+            SimpleNamespace(valid=True, token=42, whole=True),
+            SimpleNamespace(counts=Counter(), connected=True),
+        )
         refusals = np.zeros(codes.REASONS, np.int64)
         refusals[codes.POSITION] = 6
         refused = {

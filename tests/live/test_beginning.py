@@ -1,6 +1,7 @@
 """An engine before its venue has been heard, and what it says of itself; all but the kernel is plain values."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import VenueError
+from engine.errors import JournalError, VenueError
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.records import Order
-from engine.live import engine as module
+from engine.live import agree as module
+from engine.live import engine as engine_module
 from engine.live import ready
 from engine.live.engine import Engine, Seat
-from engine.ports import VenueView
+from engine.ports import Standing, VenueView
 from engine.session import Session
 from tests.kernel.desk import SECOND, Desk
 from tests.live.conftest import until
@@ -83,8 +85,8 @@ def begun(desk: Desk, venue: Venue, feed: Quiet) -> Engine:
 
     async def nothing() -> None: ...
 
-    lease = SimpleNamespace(valid=True, release=nothing)
-    plan = SimpleNamespace(names=("scripted",))
+    lease = SimpleNamespace(valid=True, whole=True, release=nothing)
+    plan = SimpleNamespace(names=("scripted",), compiled=False)
     session, names = Session(desk.machine, compiled=False), SimpleNamespace(names=("A", "B"))
     everything: Any = (plan, session, names, feed, venue, lease, Quiet(), None, None)
     seat = Seat("e", "a", resend_s=3600.0, cancel=False, durable=False)
@@ -106,7 +108,7 @@ def test_a_kill_is_heard_while_the_venue_is_away(flatten: bool, run: Run, monkey
         engine, stop = begun(desk, venue, Quiet()), asyncio.Event()
         engine.session.journal = SimpleNamespace(  # type: ignore[assignment]
             folder=Path(), events=lambda rows: None, orders=lambda rows: None, refusals=lambda rows: None,
-            sync=lambda: None, seal=lambda: None, written=0)  # fmt: skip
+            sync=lambda: None, seal=lambda: None, written=0, place=SimpleNamespace(orders=0))  # fmt: skip
         engine.session.snapshot = lambda: None  # type: ignore[method-assign]
         monkeypatch.setattr(module, "Journal", lambda folder: None)
         running = asyncio.create_task(engine.run(stop))
@@ -155,7 +157,7 @@ def test_positions_are_compared_while_it_runs(caplog: pytest.LogCaptureFixture) 
     desk.report(desk.wish(lambda ctx: ctx.buy(4.0, 99.0))[0], codes.FILL, 4, 99.0)
     reports = SimpleNamespace(positions={0: (4, 0.0)}, positions_exec=desk.exec_id)
     engine = SimpleNamespace(session=SimpleNamespace(machine=desk.machine), reports=reports, differs="",
-                             names=SimpleNamespace(names=("A", "B")))  # fmt: skip
+                             lease=SimpleNamespace(whole=True), names=SimpleNamespace(names=("A", "B")))  # fmt: skip
     ready.compare(engine)
     assert engine.differs == ""
     reports.positions, reports.positions_exec = {1: (2, 0.0)}, desk.exec_id + 1
@@ -183,5 +185,77 @@ def test_feeds_that_are_not_fresh(run: Run) -> None:
         feed.inbox.silent, engine.differs, feed.counts = 0, "", Counter()
         assert engine.readiness() == ["no market data has come yet"]
         engine.departure.close()
+
+    run(main())
+
+
+def test_who_waits_when_it_ends_is_told(run: Run) -> None:
+    """A flatten that waits for the venue, and whatever comes later."""
+
+    async def main() -> None:
+        desk, venue = Desk(), Venue()
+        desk.report(desk.wish(lambda ctx: ctx.buy(4.0, 99.0))[0], codes.FILL, 4, 99.0)
+        engine, stop = begun(desk, venue, Quiet()), asyncio.Event()
+        running = asyncio.create_task(engine.run(stop))
+        await until(lambda: venue.asked)
+        killing = asyncio.create_task(engine.command(codes.KILL, amount=1.0))
+        await until(lambda: desk.k.killed, 1.0)
+        stop.set()
+        for waiting in (killing, running):
+            with contextlib.suppress(VenueError):
+                await asyncio.wait_for(waiting, 5.0)
+        for late in (killing, asyncio.create_task(engine.command(codes.CLEAR_KILL)), engine.reload(0, None, {})):
+            with pytest.raises(VenueError, match="the engine is ending: nothing was done"):
+                await late
+
+    run(main())
+
+
+def test_a_reload_that_the_journal_does_not_take_ends_the_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        desk, venue = Desk(), Venue()
+        venue.says = lambda ids: VenueView({}, [], NONE, 0, desk.exec_id, np.array([0, 0]))
+        engine, stop = begun(desk, venue, Quiet()), asyncio.Event()
+        engine.find = lambda name: lambda **values: desk.machine.placed[0].strategy  # type: ignore[assignment]
+        monkeypatch.setattr(engine_module, "handlers_of", lambda kind, compiled: ({}, "f" * 12))
+
+        def full(*words: Any, **more: Any) -> Any:
+            raise JournalError("the disk is full.")
+
+        engine.session.reload = full  # type: ignore[method-assign]
+        running = asyncio.create_task(engine.run(stop))
+        await until(lambda: engine.listening)
+        with pytest.raises(JournalError, match="the disk is full"):
+            await engine.reload(0, None, {})
+        with pytest.raises(JournalError, match="the disk is full"):
+            await asyncio.wait_for(running, 5.0)
+        assert engine.why == "the disk is full." and not venue.sent
+
+    run(main())
+
+
+def test_a_view_that_is_older_than_the_kernel_is_not_reconciled(run: Run) -> None:
+    """A report came while the venue was asked: what it said of positions is no longer so."""
+
+    async def main() -> None:
+        desk, venue = Desk(), Venue()
+        (order,) = desk.wish(lambda ctx: ctx.buy(4.0, 99.0))
+        desk.report(order, codes.ACK)
+
+        def says(ids: list[int]) -> VenueView:
+            if venue.asked == 1:  # after it has answered the fill is reported, and is here first
+                old = VenueView({i: Standing(i, 0, 1, 4, 0, 99.0, 0.0, codes.WORKING) for i in ids}, [], NONE, 0,
+                                desk.exec_id, np.array([0, 0]))  # fmt: skip
+                desk.report(order, codes.FILL, 4, 99.0)
+                return old
+            return VenueView({}, [], NONE, 0, desk.exec_id, np.array([4, 0]))
+
+        venue.says = says
+        engine, stop = begun(desk, venue, Quiet()), asyncio.Event()
+        running = asyncio.create_task(engine.run(stop))
+        await until(lambda: engine.reconciled)
+        assert venue.asked == 2 and desk.position() == 4 and engine.stats.corrected == 0
+        stop.set()
+        await running
 
     run(main())

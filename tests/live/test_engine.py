@@ -120,19 +120,23 @@ class Floor:
         publisher = Publisher(self.redis.url, f"md.{self.name}", NAMES)
         return asyncio.create_task(publisher.run(iter([tape.events[:300_000].copy()]), Pace(rate=rate), self.stop))
 
-    async def engine(self, during: Callable[[Engine], Any], **seat: Any) -> Engine:
+    async def engine(self, during: Callable[[Engine], Any], name: str = "", looks: bool = False, **seat: Any) -> Engine:
         """An engine from beginning to end; `during` is awaited while it runs."""
-        lease = Lease(self.redis.url, self.name, self.name, 5.0, lambda why: None)
+        lease = Lease(self.redis.url, name or self.name, self.name, 5.0, lambda why: None, whole=not looks)
         token = await lease.acquire()
-        found, _ = opening.opened(self.place / "journals", self.plan, find, False, {}, 0.0, 500, print)
+        number = await lease.number(1 << 21)
+        found, _ = opening.opened(self.place / "journals" / name, self.plan, find, False, {}, 0.0, 500, print,
+                                  lambda least: number)  # fmt: skip
         bus, quarantine = Bus(self.nats.url, "engine"), Quarantine()
         held: list[Engine] = []
-        venue = GrpcVenue(f"127.0.0.1:{self.port}", NAMES, self.name, self.name, token, allowed=lambda: lease.valid,
-                          wake=lambda: held[0].wake())  # fmt: skip
+        venue = GrpcVenue(f"127.0.0.1:{self.port}", NAMES, self.name, name or self.name, token,
+                          allowed=lambda: lease.valid, wake=lambda: held[0].wake(), looks=looks)  # fmt: skip
         feed = feed_of(self.feed, NAMES, quarantine)
-        engine = Engine(Seat(self.name, self.name, **seat), self.plan, found.session, NAMES, feed, venue, lease, bus,
-                        quarantine, find, found.start)  # fmt: skip
+        engine = Engine(Seat(name or self.name, self.name, **seat), self.plan, found.session, NAMES, feed, venue,
+                        lease, bus, quarantine, find, found.start)  # fmt: skip
         held.append(engine)
+        if looks:
+            engine.at_first(codes.TRADING, float(codes.OBSERVATION))
         stop, began = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(engine.run(stop, began.set))
         waiting = asyncio.create_task(began.wait())
@@ -201,6 +205,47 @@ def test_it_trades_stops_and_goes_on(images: None, redis: Server, nats: Server, 
     kinds = np.concatenate([b.rows()["kind"] for b in journal.blocks() if b.kind == EVENTS])
     assert done.difference == "" and done.orders > 20 and journal.sealed
     assert {codes.QUOTE, codes.TRADE, codes.REPORT, codes.COMMAND, codes.TIMER} <= set(kinds.tolist())
+
+
+def test_an_observer_beside_the_one_that_trades(images: None, redis: Server, nats: Server, tmp_path: Path,
+                                                run: Run) -> None:  # fmt: skip
+    """On one account; it sends nothing, disturbs nobody, and takes over when the account is free."""
+    floor = Floor(redis, nats, tmp_path, f"beside{os.getpid()}")
+
+    async def trading(engine: Engine) -> None:
+        async def observing(observer: Engine) -> None:
+            orders, seen = engine.stats.orders, observer.stats.events
+            await until(lambda: engine.stats.orders > orders + 3 and observer.stats.events > seen, 30.0)
+            with pytest.raises(WireError, match="is traded already"):
+                await observer.command(codes.TRADING, amount=float(codes.LIVE))
+            assert observer.stats.orders == 0 and not engine.venue.fenced and engine.readiness() == []
+            assert observer.differs == ""
+
+        await until(lambda: engine.stats.fills >= 2, 30.0)
+        await floor.engine(observing, "observer", looks=True)
+        orders = engine.stats.orders
+        await until(lambda: engine.stats.orders > orders)
+
+    async def entering(observer: Engine) -> None:
+        await observer.command(codes.TRADING, amount=float(codes.LIVE))
+        held = floor.venue.desk.positions().tolist()
+        assert observer.lease.whole and observer.reconciled
+        await until(lambda: observer.stats.fills >= 2, 30.0)
+        assert held != [0] or observer.stats.fills
+
+    async def main() -> None:
+        await floor.open()
+        publishing = floor.publish(2000.0)
+        await floor.engine(trading)
+        observer = await floor.engine(entering, "observer", looks=True)
+        assert floor.venue.desk.positions().tolist() == positions(observer)
+        await floor.close()
+        await publishing
+
+    run(main(), 120.0)
+    (folder,) = opening.folders(tmp_path / "journals" / "observer")
+    done = replay(folder, find)
+    assert done.difference == "" and done.orders > 3
 
 
 def test_a_second_one_does_not_start(redis: Server, run: Run) -> None:

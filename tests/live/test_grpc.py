@@ -9,10 +9,14 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import ConfigError, VenueError
 from engine.kernel import codes
+from engine.kernel.positions import apply_fill
 from engine.live import service as module
+from engine.live.account import Account
 from engine.live.codec import Names
 from engine.live.grpc_service import GrpcService
 from engine.live.grpc_venue import GrpcVenue
@@ -20,6 +24,7 @@ from engine.live.messages import order_batch
 from engine.live.service import SERVICE, Service
 from engine.live.tls import Tls
 from engine.live.wire import execution_pb2 as pb
+from tests.kernel.desk import Desk
 from tests.live.conftest import until
 from tests.live.desks import SmallDesk
 from tests.live.events import NAMES, order, quote, report, same
@@ -245,6 +250,89 @@ def test_fencing(run: Run) -> None:
             await channel.close()
 
     run(main())
+
+
+def test_an_observer_asks_and_ends_nobody(run: Run) -> None:
+    """Who trades goes on while it asks; it sends nothing until it enters, and then it is the newest."""
+
+    async def main() -> None:
+        async with world() as (made, client):
+            other = made.client(looks=True, token=9)
+            await other.start()
+            await until(lambda: other.connected)
+            client.send(fresh(1))
+            await until(settled(client, made, 1))
+            view = await other.query([1], 1)
+            assert view.orders[1] is not None and made.service.counts["fenced"] == 0
+            other.send(fresh(2))
+            assert other.drain()["code"].tolist() == [codes.REJECT]
+            client.send(fresh(3))
+            await until(settled(client, made, 2))
+            assert not client.fenced and made.service.counts["fenced"] == 0
+            other.enter(9)
+            other.send(fresh(4))
+            await until(settled(other, made, 3))
+            client.send(fresh(5))
+            await until(lambda: client.fenced)
+            assert list(made.desk.placed) == [1, 3, 4]
+            await other.stop()
+
+    run(main())
+
+
+def test_what_the_venue_counts(run: Run) -> None:
+    """Fills with the lots of their order, positions with their average, live or asked for later."""
+
+    async def main() -> None:
+        async with world() as (made, client):
+            told: list[Any] = []
+            made.service._publish = lambda rows: told.append(rows)
+            client.send(np.concatenate([fresh(1, qty=5), fresh(2, qty=3)]))
+            await until(settled(client, made, 2))
+            made.service.market(trade())
+            fills = np.concatenate([rows.view("V64") for rows in told]).view(told[0].dtype)
+            fills = fills[fills["code"] == codes.FILL]
+            assert fills["recv"].tolist() == [5, 3]
+            again = await client.reports(0)
+            assert again["recv"][again["code"] == codes.FILL].tolist() == [5, 3]
+            assert made.service.held() == {0: (8, 10.5)}
+            held = await client._ask("Positions", pb.AccountRequest(account="a"))
+            assert [(one.qty, one.average) for one in held.positions] == [(8, 10.5)]
+
+    run(main())
+
+
+def fill_of(number: int, qty: int, price: float = 10.0, exec_id: int = 1) -> Any:
+    return report(exec_id, number, codes.FILL, qty, price)
+
+
+def test_an_account_says_nothing_rather_than_what_is_not_so() -> None:
+    account, rows = Account(keep=2), [fill_of(1, 5), fill_of(1, 2, 17.0), fill_of(2, -3, 20.0), fill_of(3, -6, 9.0)]
+    for one in rows:
+        account.add(one)
+    assert [int(one["recv"][0]) for one in rows] == [5, 7, 3, 6]
+    assert account.average(0, -2) == 9.0 and account.average(0, 4) == 0.0, "that is not what the reports explain"
+    late = [fill_of(1, 1), fill_of(3, -1), fill_of(4, 9)]
+    for one in late:
+        account.add(one)
+    assert [int(one["recv"][0]) for one in late] == [0, 7, 9], "order 1 is no longer kept"
+    account.forget(7)
+    account.add(one := fill_of(6, 1))
+    assert one["recv"][0] == 0
+    part = np.concatenate([r.view("V64") for r in (*rows[3:], *late)]).view(one.dtype)
+    part["recv"] = 99
+    account.recount(part)
+    assert part["recv"].tolist() == [6, 0, 7, 9]
+
+
+@given(st.lists(st.tuples(st.integers(-4, 4).filter(bool), st.integers(1, 9)), max_size=12))
+def test_averages_are_the_kernels(fills: list[tuple[int, int]]) -> None:
+    desk, account = Desk(), Account()
+    for lots, price in fills:
+        apply_fill(desk.k, 0, 0, lots, float(price), 0.0)
+        account.add(fill_of(1, lots, float(price)))
+    p = desk.machine.table("positions_at")[0]
+    assert account.average(0, int(p["qty"])) == pytest.approx(float(p["average"]))
 
 
 def test_without_the_lease_nothing_leaves(run: Run) -> None:

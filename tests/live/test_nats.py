@@ -277,20 +277,23 @@ def test_signals_and_status_are_published(nats: Server, run: Run) -> None:
         await engine.start()
         await ear.start()
         await ear.listen("tandem.e9.>", hear)
-        voice, refusal = Voice(engine, NAMES, "e9", "a"), np.zeros(1, Refusal.dtype)
+        voice, refusal = Voice(engine, NAMES, "e9", "a"), np.zeros(3, Refusal.dtype)
+        refusal["reason"][1] = codes.ORDER_QTY
         voice.orders(order(5))
-        voice.refusals(refusal)
+        voice.verdicts(refusal)
         voice.status(state="running", trading="live", events=7)
-        await until(lambda: len(said) == 3)
-        assert [subject for subject, _ in said] == [f"tandem.e9.{word}" for word in ("orders", "refusals", "status")]
+        await until(lambda: len(said) == 4)
+        words = ("orders", "signals", "refusals", "status")
+        assert [subject for subject, _ in said] == [f"tandem.e9.{word}" for word in words]
         assert same(orders_of(parsed(order_pb2.OrderBatch, said[0][1]), NAMES), order(5))
-        assert len(parsed(order_pb2.RefusalBatch, said[1][1]).refusals) == 1
-        status = parsed(status_pb2.EngineStatus, said[2][1])
+        for at, reasons in ((1, ["ok", "ok"]), (2, ["order_qty"])):
+            assert [one.reason for one in parsed(order_pb2.RefusalBatch, said[at][1]).refusals] == reasons
+        status = parsed(status_pb2.EngineStatus, said[3][1])
         assert (status.engine, status.state, status.trading, status.events) == ("e9", "running", "live", 7)
         voice.orders(order(5)[:0])
         engine.publish("tandem.e9.status", b"last")
         await engine.stop()
-        await until(lambda: len(said) == 4)
+        await until(lambda: len(said) == 5)
         await ear.stop()
 
     run(main())

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -245,20 +246,38 @@ def test_the_terminal_view(run: Run, fake: FakeEngine, tmp_path: Path, root: Pat
     none = tandem(tmp_path, root, "mode=status", "url=http://127.0.0.1:9", "token=x")
     assert none.returncode == 2 and "no engine answers" in none.stderr and "Traceback" not in none.stderr
     lost = tandem(tmp_path, root, "mode=status")
-    assert lost.returncode == 2 and "there is no journals/*/admin.token here" in lost.stderr
+    assert lost.returncode == 2 and "no engine runs that was started from" in lost.stderr
 
 
-def test_which_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that listens, of those that were started here; the demo's too; which one, where there are several."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TANDEM_TOKEN", raising=False)
-    for name in ("a", "b"):
-        (tmp_path / "journals" / name).mkdir(parents=True)
-        (tmp_path / "journals" / name / "admin.token").write_text(f"of {name}\n")
-    assert status.token_of(status.Status(engine="b")) == "of b"
-    with pytest.raises(ConfigError, match=r"there are journals/a/admin.token, .*say engine="):
-        status.token_of(status.Status())
+    urls, sockets = {}, []
+    for name in ("journals/a", "outputs/x-demo/journals/demo", "journals/killed"):
+        place = tmp_path / name
+        place.mkdir(parents=True)
+        sockets.append(socket.create_server(("127.0.0.1", 0)))
+        urls[place.name] = f"http://127.0.0.1:{sockets[-1].getsockname()[1]}"
+        (place / "admin.url").write_text(urls[place.name] + "\n")
+        (place / "admin.token").write_text(f"of {place.name}\n")
+    sockets.pop().close()
+    assert status.place_of(status.Status(engine="demo")) == (urls["demo"], "of demo")
+    assert status.place_of(status.Status(url=urls["a"])) == (urls["a"], "of a")
+    with pytest.raises(ConfigError, match=r"several engines run from here.* engine=a url=http\S+, engine=demo"):
+        status.place_of(status.Status())
+    with pytest.raises(ConfigError, match=r"no engine runs that was started from .*Go to its directory"):
+        status.place_of(status.Status(engine="killed"))
+    sockets.pop().close()
+    assert status.place_of(status.Status()) == (urls["a"], "of a")
+    (tmp_path / "journals/a/admin.token").unlink()
+    with pytest.raises(ConfigError, match=r"token is missing: that of http"):
+        status.place_of(status.Status())
     monkeypatch.setenv("TANDEM_TOKEN", "t")
-    assert status.token_of(status.Status()) == "t" and status.token_of(status.Status(token="u")) == "u"
+    assert status.place_of(status.Status()) == (urls["a"], "t")
+    assert status.place_of(status.Status(url="http://b:1", token="u")) == ("http://b:1", "u")
+    sockets.pop().close()
+    assert status.place_of(status.Status()) == (status.URL, "t")
 
 
 @pytest.mark.parametrize("body", [b"hello", b"[]", b""])

@@ -423,6 +423,34 @@ def test_lease_of_an_account(redis: Server, run: Run) -> None:
     run(main())
 
 
+def test_lease_of_an_observer(redis: Server, run: Run) -> None:
+    """It runs beside the engine that trades its account, twice under one id it does not; it may take the account over
+    when that is free, and nobody else has it then."""
+
+    async def main() -> None:
+        account = fresh()
+        looks = Lease(redis.url, fresh(), account, 0.6, whole=False)
+        trades, third = Lease(redis.url, fresh(), account, 0.6), Lease(redis.url, fresh(), account, 0.6)
+        token = await looks.acquire()
+        with pytest.raises(WireError, match="runs already"):
+            await Lease(redis.url, looks.engine, account, 0.6, whole=False).acquire()
+        latest = await trades.acquire()
+        with pytest.raises(WireError, match=f"account {account} is traded already: engine {trades.engine}@"):
+            await looks.take_account()
+        assert looks.valid and looks.token == token and not looks.whole
+        await trades.release()
+        assert await looks.take_account() > max(token, latest)
+        with pytest.raises(WireError, match="is traded already"):
+            await third.acquire()
+        await asyncio.sleep(0.8)
+        assert looks.valid and looks.whole, "it is renewed"
+        await looks.release()
+        await third.acquire()
+        await third.release()
+
+    run(main())
+
+
 def test_lease_given_back_with_its_renewal(redis: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cancels the renewal in the moment its answer is there ends it all the same."""
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import JournalError
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.records import Order
 from engine.ports import Standing, VenueView
-from engine.reconcile import KernelView, Reconciled, reconcile
+from engine.reconcile import KernelView, Reconciled, cut_known, reconcile
 from engine.session import Session
 from tests.kernel.desk import SECOND, Desk
 
@@ -67,8 +69,8 @@ def standing(
     return Standing(stage.id if stage else 0, 0, 1, qty, filled, price, 0.0, state)
 
 
-def row(code: int, exec_id: int, qty: int = 0, price: float = 99.0, fee: float = 0.0) -> dict[str, Any]:
-    return {"code": code, "exec_id": exec_id, "qty": qty, "price": price, "fee": fee}
+def row(code: int, exec_id: int, qty: int = 0, price: float = 99.0, fee: float = 0.0, recv: int = 0) -> dict[str, Any]:
+    return {"code": code, "exec_id": exec_id, "qty": qty, "price": price, "fee": fee, "recv": recv}
 
 
 # kernel; the venue: order (None: it never had it, absent key: no answer), reports, position; the events; an alert.
@@ -80,6 +82,12 @@ CASES: dict[str, Case] = {
     "a fill had not come": (
         working, {"order": standing(filled=4), "reports": [row(codes.FILL, 2, 4)], "net": 4}, [("fill", 4)],
         r"fill of order \d+ \(exec id 2\) had not come"),
+    "a fill that is told again": (
+        partly, {"order": standing(filled=4), "reports": [row(codes.FILL, 9, 4, recv=4)], "net": 4}, [("fill", 0)],
+        r"fill of order \d+ \(exec id 9\) had not come; 4 lots of it are known"),
+    "a fill of which a part is known": (
+        partly, {"order": standing(filled=7), "reports": [row(codes.FILL, 9, 5, recv=7)], "net": 7}, [("fill", 3)],
+        "2 lots of it are known"),
     "all fills had not come": (
         sent, {"order": standing(filled=10, state=F), "net": 10,
                "reports": [row(codes.ACK, 1), row(codes.FILL, 2, 4), row(codes.FILL, 3, 6)]},
@@ -120,7 +128,8 @@ CASES: dict[str, Case] = {
     "another quantity than asked for": (working, {"order": standing(8)}, [], "another quantity or price"),
     "a position that nothing explains": (
         working, {"order": standing(), "net": -5}, [("correction", -5)],
-        r"I0: the venue holds -5 lots, we 0, and no report explains it; corrected by -5 lots at 100.0, for strategy 0"),
+        r"I0: the venue holds -5 lots, we 0, and no report explains it; corrected by -5 lots at 100.0, for strategy 0; "
+        r"that price is of \d{4}-\S+Z"),
     "reports that are still missing may explain it": (
         working, {"order": standing(), "net": 5, "last_exec": 9}, [], "its reports have not all come"),
     "the position is not said": (working, {"order": standing()}, [], ""),
@@ -176,9 +185,51 @@ def test_by_table(name: str) -> None:
     stage.desk.now += SECOND
     again = looked_at(stage, {**says, "young": False} if not len(found.resend) else says, stage.desk.now)
     assert not len(again.events) and len(again.resend) == len(found.resend) and again.doubt == found.doubt
-    assert stage.desk.machine.kernel.unknown_reports == 0 and not session.halted
+    nothing = ("fill", 0) in wanted  # it is counted
+    assert stage.desk.machine.kernel.unknown_reports == nothing and not session.halted
     if "net" in says and not found.doubt and "last_exec" not in says:
         assert stage.desk.machine.table("markets_at")["net"].tolist() == [says["net"], 0]
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.integers(0, 6), st.lists(st.integers(0, 5), max_size=4),
+       st.booleans())  # fmt: skip
+def test_a_fill_counts_once_however_often_it_is_told(lots: list[int], entered: int, again: list[int],
+                                                     sells: bool) -> None:  # fmt: skip
+    """The venue fills an order; the first fills are entered on its word, then told, some of them several times, all
+    under new exec ids."""
+    desk, sign, total = Desk(), -1 if sells else 1, sum(lots)
+    (order,) = desk.wish(lambda ctx: ctx.sell(30.0, 99.0) if sells else ctx.buy(30.0, 99.0))
+    desk.report(order, codes.ACK)
+    known = sum(lots[:entered])
+    if known:
+        view = VenueView({order["id"]: Standing(order["id"], 0, sign, 30, known, 99.0, 0.0, W)}, [], last_exec=1)
+        Session(desk.machine, compiled=False).advance(reconcile(KernelView.of(desk.machine), view, desk.now).events)
+    assert desk.position() == sign * known
+    told = [n for n in again if n < len(lots)]
+    rows = np.zeros(len(lots) + len(told), Event.dtype)
+    rows["kind"], rows["code"], rows["order_id"], rows["price"] = codes.REPORT, codes.FILL, order["id"], 99.0
+    rows["exec_id"] = 2 + np.arange(len(rows))
+    for at, n in enumerate([*range(len(lots)), *told]):
+        rows["qty"][at], rows["recv"][at] = sign * lots[n], sum(lots[: n + 1])
+    session = Session(desk.machine, compiled=False)
+    for part in np.split(rows.view("V64"), [len(rows) // 2]):
+        part = part.view(Event.dtype).copy()
+        cut_known(desk.machine, part)
+        part["recv"] = desk.now
+        session.advance(part)
+    assert desk.position() == sign * total and desk.k.last_exec == rows["exec_id"][-1]
+    assert desk.machine.table("open_at")["filled"][order["id"] & desk.k.order_mask] == total
+
+
+def test_a_venue_that_does_not_count_is_believed() -> None:
+    desk = Desk()
+    (order,) = desk.wish(lambda ctx: ctx.buy(10.0, 99.0))
+    rows = np.zeros(2, Event.dtype)
+    rows["kind"], rows["code"], rows["order_id"], rows["qty"] = codes.REPORT, codes.FILL, order["id"], 4
+    rows["exec_id"] = (1, 2)
+    assert cut_known(desk.machine, rows) == [] and rows["qty"].tolist() == [4, 4]
+    rows["recv"], rows["order_id"] = 4, order["id"] + 1
+    assert cut_known(desk.machine, rows) == [], "an order that is not known here"
 
 
 def test_ids_are_never_used_twice() -> None:

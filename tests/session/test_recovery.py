@@ -1,6 +1,9 @@
 """A restart: the newest sound snapshot and the tail, whatever became of either; and mode=replay as a user sees it."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +63,35 @@ def test_orders_that_were_not_written_are_written(tmp_path: Path) -> None:
     assert len(orders) == 10
     found = instructions(Journal(tmp_path / "j"), orders["id"][:3].tolist(), back.journal.place)
     assert sorted(found) == sorted(orders["id"][:3].tolist())
+
+
+WRITES = """
+import pathlib, sys, time
+from engine.journal import JournalWriter
+writer = JournalWriter(pathlib.Path(sys.argv[1]), {"session": 1})
+print("writes", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_writer_at_a_time(tmp_path: Path, root: Path) -> None:
+    """The second refuses, in this process or another; reading is for all; a writer that is killed holds nothing."""
+    with subprocess.Popen([sys.executable, "-c", WRITES, str(tmp_path / "k")], stdout=subprocess.PIPE, cwd=root) as one:
+        assert one.stdout is not None and one.stdout.readline() == b"writes\n"
+        said = rf"journal k in {tmp_path}/k is being written by process {one.pid}:.*End that one first"
+        with pytest.raises(JournalError, match=said):
+            JournalWriter(tmp_path / "k", {"session": 1})
+        assert Journal(tmp_path / "k").header["session"] == 1
+        one.kill()
+    run = Run(tmp_path / "j", Steps)
+    run.bars(1)
+    for _ in range(2):
+        with pytest.raises(JournalError, match=f"process {os.getpid()}"):
+            recover(tmp_path / "j", CLASSES.__getitem__)
+    run.session.journal.close()  # type: ignore[union-attr]
+    back = recover(tmp_path / "j", CLASSES.__getitem__)
+    back.session.journal.seal()  # type: ignore[union-attr]
+    recover(tmp_path / "j", CLASSES.__getitem__)
 
 
 def test_a_kernel_that_does_not_agree_is_not_taken(tmp_path: Path) -> None:

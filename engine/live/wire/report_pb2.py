@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tandem/v1/report.proto\x12\ttandem.v1\"\xb7\x01\n\x06Report\x12\x0f\n\x07\x65xec_id\x18\x01 \x01(\x04\x12\x10\n\x08order_id\x18\x02 \x01(\x04\x12#\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x15.tandem.v1.ReportCode\x12\x12\n\ninstrument\x18\x04 \x01(\t\x12\x0b\n\x03qty\x18\x05 \x01(\x12\x12\r\n\x05price\x18\x06 \x01(\x01\x12\x0b\n\x03\x66\x65\x65\x18\x07 \x01(\x01\x12\x0c\n\x04stop\x18\x08 \x01(\x01\x12\x0e\n\x06reason\x18\t \x01(\t\x12\n\n\x02ts\x18\n \x01(\x10\"e\n\x0bReportBatch\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\"\n\x07reports\x18\x03 \x03(\x0b\x32\x11.tandem.v1.Report\x12\x11\n\tlast_exec\x18\x04 \x01(\x04*\xd9\x01\n\nReportCode\x12\x1b\n\x17REPORT_CODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fREPORT_CODE_ACK\x10\x01\x12\x14\n\x10REPORT_CODE_FILL\x10\x02\x12\x16\n\x12REPORT_CODE_REJECT\x10\x03\x12\x19\n\x15REPORT_CODE_CANCELLED\x10\x04\x12\x17\n\x13REPORT_CODE_EXPIRED\x10\x05\x12\x18\n\x14REPORT_CODE_REPLACED\x10\x06\x12\x1d\n\x19REPORT_CODE_CANCEL_REJECT\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tandem/v1/report.proto\x12\ttandem.v1\"\xc7\x01\n\x06Report\x12\x0f\n\x07\x65xec_id\x18\x01 \x01(\x04\x12\x10\n\x08order_id\x18\x02 \x01(\x04\x12#\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x15.tandem.v1.ReportCode\x12\x12\n\ninstrument\x18\x04 \x01(\t\x12\x0b\n\x03qty\x18\x05 \x01(\x12\x12\r\n\x05price\x18\x06 \x01(\x01\x12\x0b\n\x03\x66\x65\x65\x18\x07 \x01(\x01\x12\x0c\n\x04stop\x18\x08 \x01(\x01\x12\x0e\n\x06reason\x18\t \x01(\t\x12\n\n\x02ts\x18\n \x01(\x10\x12\x0e\n\x06\x66illed\x18\x0b \x01(\x04\"e\n\x0bReportBatch\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\"\n\x07reports\x18\x03 \x03(\x0b\x32\x11.tandem.v1.Report\x12\x11\n\tlast_exec\x18\x04 \x01(\x04*\xd9\x01\n\nReportCode\x12\x1b\n\x17REPORT_CODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fREPORT_CODE_ACK\x10\x01\x12\x14\n\x10REPORT_CODE_FILL\x10\x02\x12\x16\n\x12REPORT_CODE_REJECT\x10\x03\x12\x19\n\x15REPORT_CODE_CANCELLED\x10\x04\x12\x17\n\x13REPORT_CODE_EXPIRED\x10\x05\x12\x18\n\x14REPORT_CODE_REPLACED\x10\x06\x12\x1d\n\x19REPORT_CODE_CANCEL_REJECT\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.report_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPORTCODE']._serialized_start=327
-  _globals['_REPORTCODE']._serialized_end=544
+  _globals['_REPORTCODE']._serialized_start=343
+  _globals['_REPORTCODE']._serialized_end=560
   _globals['_REPORT']._serialized_start=38
-  _globals['_REPORT']._serialized_end=221
-  _globals['_REPORTBATCH']._serialized_start=223
-  _globals['_REPORTBATCH']._serialized_end=324
+  _globals['_REPORT']._serialized_end=237
+  _globals['_REPORTBATCH']._serialized_start=239
+  _globals['_REPORTBATCH']._serialized_end=340
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ REPORT_CODE_REPLACED: ReportCode
 REPORT_CODE_CANCEL_REJECT: ReportCode
 
 class Report(_message.Message):
-    __slots__ = ("exec_id", "order_id", "code", "instrument", "qty", "price", "fee", "stop", "reason", "ts")
+    __slots__ = ("exec_id", "order_id", "code", "instrument", "qty", "price", "fee", "stop", "reason", "ts", "filled")
     EXEC_ID_FIELD_NUMBER: _ClassVar[int]
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class Report(_message.Message):
     STOP_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TS_FIELD_NUMBER: _ClassVar[int]
+    FILLED_FIELD_NUMBER: _ClassVar[int]
     exec_id: int
     order_id: int
     code: ReportCode
@@ -48,7 +49,8 @@ class Report(_message.Message):
     stop: float
     reason: str
     ts: int
-    def __init__(self, exec_id: _Optional[int] = ..., order_id: _Optional[int] = ..., code: _Optional[_Union[ReportCode, str]] = ..., instrument: _Optional[str] = ..., qty: _Optional[int] = ..., price: _Optional[float] = ..., fee: _Optional[float] = ..., stop: _Optional[float] = ..., reason: _Optional[str] = ..., ts: _Optional[int] = ...) -> None: ...
+    filled: int
+    def __init__(self, exec_id: _Optional[int] = ..., order_id: _Optional[int] = ..., code: _Optional[_Union[ReportCode, str]] = ..., instrument: _Optional[str] = ..., qty: _Optional[int] = ..., price: _Optional[float] = ..., fee: _Optional[float] = ..., stop: _Optional[float] = ..., reason: _Optional[str] = ..., ts: _Optional[int] = ..., filled: _Optional[int] = ...) -> None: ...
 
 class ReportBatch(_message.Message):
     __slots__ = ("schema", "account", "reports", "last_exec")

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from backtest import desk
-from engine import session
+from engine import session_loop
 from engine.config import Risk
 from engine.errors import WireError
 from engine.journal import Journal
@@ -84,7 +84,7 @@ sys.exit(code)
 @pytest.fixture(scope="module")
 def images() -> None:
     """What a live process must find compiled."""
-    for program in (desk.PROGRAM, gate.PROGRAM, session.PROGRAM):
+    for program in (desk.PROGRAM, gate.PROGRAM, session_loop.PROGRAM):
         build.program(*program)
     build.handlers(MarketMaking)
 

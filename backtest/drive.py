@@ -23,7 +23,7 @@ from engine.kernel.books import Book
 from engine.kernel.events import Event
 from engine.kernel.layout import Record
 from engine.kernel.levels import Half
-from engine.kernel.machine import Machine
+from engine.kernel.machine import Machine, set_grids
 from engine.kernel.records import Curve, Instrument, Order, Refusal
 
 # Two programs, so that who never trades on ticks never compiles their loop. `PROGRAMS[has_ticks(events)]`.
@@ -104,6 +104,7 @@ class SimulatedVenue:
         markets["unit"] = instruments["lot"] * instruments["multiplier"]
         markets["margin"] = instruments["margin"]
         tables["instruments_at"][:] = instruments
+        set_grids(tables["instruments_at"])
         if depth:
             v.levels = 2 * len(depth) * (levels.NEAR + levels.FAR)
             books.begin_all(tables["depth_at"], tables["halves_at"], instruments["tick"], depth)

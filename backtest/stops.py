@@ -34,7 +34,7 @@ def reached(o: VenueOrder, price: float, near: float) -> bool:
 def follow(v: Venue, o: VenueOrder, price: float) -> None:
     """Let a trailing stop follow a price (0 = there is none)."""
     if price > 0.0:
-        stop = to_tick(price + o.price * o.side, venue_instruments(v, o.instrument).tick, -o.side)
+        stop = to_tick(price + o.price * o.side, venue_instruments(v, o.instrument), -o.side)
         if o.stop == 0.0 or (o.stop - stop) * o.side > 0.0:
             o.stop = stop
 

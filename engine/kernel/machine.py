@@ -45,6 +45,12 @@ class Sizes:
     refusals: int = 1024
 
 
+def set_grids(rows: "np.ndarray[Any, Any]") -> None:
+    """What follows from the ticks of instruments, an array of Instrument."""
+    per_one = np.floor(1.0 / rows["tick"] + 0.5)
+    rows["per_one"] = np.where(np.abs(per_one * rows["tick"] - 1.0) < 1e-12, per_one, 0.0)
+
+
 class Machine:
     """Owns the arena of one kernel."""
 
@@ -175,6 +181,7 @@ class Machine:
         rows = self.table("instruments_at")
         rows[:] = instruments
         rows["unit"] = rows["lot"] * rows["multiplier"]
+        set_grids(rows)
 
     def _strategies(self, states: list[tuple[int, int, int]]) -> None:
         n = self.kernel.instruments

@@ -46,6 +46,7 @@ class Instrument(Record):
     lot: F8
     multiplier: F8
     unit: F8  # worth of one lot at price 1: lot * multiplier
+    per_one: F8  # ticks in one unit of price where they are a whole number, else 0
     maker_bps: F8
     taker_bps: F8
     fee_per_unit: F8

@@ -13,15 +13,14 @@ from engine.kernel.orders import (
     ask_replace,
     cancel_all,
     cancel_targets,
-    count_working,
     drop,
     find,
     halt,
-    recommit,
     send,
 )
 from engine.kernel.positions import apply_fill
 from engine.kernel.records import (
+    Instrument,
     Kernel,
     OpenOrder,
     Signal,
@@ -89,7 +88,7 @@ def propose(k: Kernel, strategy: int, instrument: int, lots: int, mask: int, pri
 
 def judge(k: Kernel, o: OpenOrder) -> int:
     """Risk's verdict on a reserved order, carried out."""
-    reason = codes.OK if o.mask & codes.RISK_EXIT else check(k, o)
+    reason = codes.OK if o.mask & codes.RISK_EXIT else check(k, o, 0)
     if reason != codes.OK:
         refuse(k, o.strategy, o.instrument, o.id, o.side * o.qty, o.price, reason)
         drop(k, o)
@@ -130,8 +129,8 @@ def resolve_order(k: Kernel, q: Signal) -> None:
     o.side = q.side
     o.type = q.type
     o.tif = lasting(q.tif, life)
-    o.price = on_grid(q.price, i.tick, q.side, q.type)
-    o.stop = to_tick(q.stop, i.tick, -q.side) if q.stop > 0.0 else q.stop
+    o.price = on_grid(q.price, i, q.side, q.type)
+    o.stop = to_tick(q.stop, i, -q.side) if q.stop > 0.0 else q.stop
     o.instrument = q.instrument
     o.strategy = q.strategy
     o.mask = q.mask
@@ -140,11 +139,11 @@ def resolve_order(k: Kernel, q: Signal) -> None:
     judge(k, o)
 
 
-def on_grid(price: float, tick: float, side: int, kind: int) -> float:
+def on_grid(price: float, i: Instrument, side: int, kind: int) -> float:
     """A limit no worse for us than asked, or a distance no shorter; what is no price stays for risk to refuse."""
     if not price > 0.0:
         return price
-    return to_tick(price, tick, codes.SELL if kind == codes.TRAILING else side)
+    return to_tick(price, i, codes.SELL if kind == codes.TRAILING else side)
 
 
 def resolve_other(k: Kernel, q: Signal) -> None:
@@ -163,62 +162,38 @@ def resolve_other(k: Kernel, q: Signal) -> None:
         resolve_replace(k, q, o)
 
 
-def check_replace(k: Kernel, o: OpenOrder, shape: OpenOrder, lots: int) -> int:
-    """The verdict on an open order's new shape: the order is taken out of the counts while `shape` stands for it."""
+def check_replace(k: Kernel, o: OpenOrder, lots: int, price: float, stop: float, life: int) -> int:
+    """The verdict on an open order's new shape, as if it were new: it has that shape for the time of the check."""
     if over(k, lots * instruments(k, o.instrument).lot, k.limits.order_qty):
         return codes.ORDER_QTY
-    left = o.qty - o.filled
-    count_working(k, o, -left)
-    k.opened -= 1
-    state = o.state
-    o.state = codes.FREE
-    recommit(k, o.instrument)
-    reason = check(k, shape)
-    o.state = state
-    k.opened += 1
-    count_working(k, o, left)
-    recommit(k, o.instrument)
+    qty, was_price, was_stop, was_life = o.qty, o.price, o.stop, o.life_ms
+    o.qty = lots - o.filled
+    o.price = price
+    o.stop = stop
+    o.life_ms = life if life > 0 else was_life
+    reason = check(k, o, qty - o.filled)
+    o.qty = qty
+    o.price = was_price
+    o.stop = was_stop
+    o.life_ms = was_life
     return reason
 
 
 def resolve_replace(k: Kernel, q: Signal, o: OpenOrder) -> None:
-    """Check the new shape of an open order as if it were new, on a reserved slot, then ask the venue."""
+    """Check the new shape of an open order, then ask the venue."""
     i = instruments(k, o.instrument)
     lots, life = to_lots(q.qty, i.lot), life_of(k, q)
-    shape_id = reserve(k)
     other_kind = q.price > 0.0 and (q.type == codes.TRAILING) != (o.type == codes.TRAILING)
-    if shape_id == 0 or not o.filled < lots < TOO_MANY or other_kind or not q.price >= 0.0 or life > MOST_MS:
-        refuse(
-            k,
-            q.strategy,
-            o.instrument,
-            o.id,
-            lots * o.side,
-            q.price,
-            codes.OPEN_ORDERS if shape_id == 0 else codes.BAD_ORDER,
-        )
-        if shape_id != 0:
-            drop(k, find(k, shape_id))
+    if not o.filled < lots < TOO_MANY or other_kind or not q.price >= 0.0 or life > MOST_MS:
+        refuse(k, q.strategy, o.instrument, o.id, lots * o.side, q.price, codes.BAD_ORDER)
         return
-    price = on_grid(q.price, i.tick, o.side, o.type) if q.price > 0.0 else o.price
-    stop = to_tick(q.stop, i.tick, -o.side) if q.stop > 0.0 else o.stop
+    price = on_grid(q.price, i, o.side, o.type) if q.price > 0.0 else o.price
+    stop = to_tick(q.stop, i, -o.side) if q.stop > 0.0 else o.stop
     if o.type == codes.TRAILING and not q.stop > 0.0:
         stop = 0.0  # the venue knows where it has come to
-    shape = find(k, shape_id)
-    shape.qty = lots - o.filled
-    shape.side = o.side
-    shape.type = o.type
-    shape.tif = o.tif
-    shape.price = price
-    shape.stop = stop
-    shape.instrument = o.instrument
-    shape.strategy = o.strategy
-    shape.mask = o.mask
-    shape.life_ms = life if life > 0 else o.life_ms
     reason = codes.UNKNOWN_ORDER  # a change is under way already
     if o.state == codes.WORKING or o.state == codes.SENT:
-        reason = check_replace(k, o, shape, lots)
-    drop(k, shape)
+        reason = check_replace(k, o, lots, price, stop, life)
     if reason != codes.OK:
         refuse(k, q.strategy, o.instrument, o.id, lots * o.side, price, reason)
     elif k.trading == codes.LIVE:

@@ -10,7 +10,7 @@ import math
 
 from engine.kernel import codes
 from engine.kernel.primitives import cold, hot
-from engine.kernel.records import Kernel, OpenOrder, instruments, markets, open_orders, positions, refusals
+from engine.kernel.records import Kernel, Market, OpenOrder, instruments, markets, open_orders, positions, refusals
 
 SLACK = 1e-9  # relative rounding that a limit forgives
 
@@ -56,7 +56,17 @@ def refuse(k: Kernel, strategy: int, instrument: int, order_id: int, lots: int, 
     record(k, strategy, instrument, order_id, lots, price, reason, breach)
 
 
-def reducing(k: Kernel, o: OpenOrder) -> bool:
+def surely(m: Market, o: OpenOrder, freed: int) -> int:
+    """Lots (signed) of market orders under way, without the `freed` ones of the order itself."""
+    return m.certain - freed * o.side if o.type == codes.MARKET else m.certain
+
+
+def beside(m: Market, o: OpenOrder, freed: int) -> int:
+    """Lots of the other orders on its side that may rest, without the `freed` ones of the order itself."""
+    return (m.buys if o.side > 0 else m.sells) - (0 if o.type == codes.MARKET else freed)
+
+
+def reducing(k: Kernel, o: OpenOrder, freed: int) -> bool:
     """Whether the order can only bring the net position closer to zero, all open orders on its side counted.
 
     A reduce-only order counts alone, as the venue fills no more of it than is held: a stop and a target may share a
@@ -65,9 +75,9 @@ def reducing(k: Kernel, o: OpenOrder) -> bool:
     m = markets(k, o.instrument)
     if o.mask & codes.REDUCE_ONLY:
         return m.net * o.side < 0 and o.qty <= abs(m.net)
-    if o.side > 0:
-        return m.net < 0 and o.qty + m.buys + max(m.certain, 0) <= -m.net
-    return m.net > 0 and o.qty + m.sells + max(-m.certain, 0) <= m.net
+    if m.net * o.side >= 0:
+        return False
+    return o.qty + beside(m, o, freed) + max(surely(m, o, freed) * o.side, 0) <= abs(m.net)
 
 
 def take_token(k: Kernel) -> bool:
@@ -137,12 +147,12 @@ def check_market(k: Kernel, o: OpenOrder) -> int:
     return codes.OK
 
 
-def check_exposure(k: Kernel, o: OpenOrder) -> int:
+def check_exposure(k: Kernel, o: OpenOrder, freed: int) -> int:
     """Would the account, with all open orders done at their worst, stay within its limits?"""
     m = markets(k, o.instrument)
     i = instruments(k, o.instrument)
-    sure = m.net + m.certain
-    after = sure + m.buys + o.qty if o.side > 0 else sure - m.sells - o.qty
+    sure = m.net + surely(m, o, freed)
+    after = sure + (beside(m, o, freed) + o.qty) * o.side
     if over(k, abs(after) * i.lot, k.limits.position):
         return codes.POSITION
     if after < 0 and o.side < 0 and not (k.limits.short and i.shortable):
@@ -153,22 +163,24 @@ def check_exposure(k: Kernel, o: OpenOrder) -> int:
     more = (max(abs(after), other) - abs(m.net)) * worth - m.extra
     if over(k, k.gross + k.extra + more, k.limits.gross):
         return codes.GROSS_EXPOSURE
-    if over(k, abs(k.value + k.extra_net + o.side * o.qty * worth), k.limits.net):
+    more_net = sure - m.net + o.side * o.qty
+    if over(k, abs(k.value + k.extra_net - m.extra_net + more_net * worth), k.limits.net):
         return codes.NET_EXPOSURE
     if over(k, k.used + k.extra_margin + more * i.margin, (k.cash + k.value) * k.limits.leverage):
         return codes.MARGIN
     return codes.OK
 
 
-def check(k: Kernel, o: OpenOrder) -> int:
-    """The verdict on a reserved order: OK, or the reason of the refusal."""
+def check(k: Kernel, o: OpenOrder, freed: int) -> int:
+    """The verdict on an order: OK, or the reason of the refusal. `freed`: lots that count already, as an open order in
+    its new shape stands for itself, not beside itself."""
     reason = check_market(k, o)
     if reason != codes.OK:
         return reason
     m = markets(k, o.instrument)
     i = instruments(k, o.instrument)
     price = o.price if o.price > 0.0 and o.type != codes.TRAILING else m.mark
-    reduces = reducing(k, o)
+    reduces = reducing(k, o, freed)
     if o.mask & codes.REDUCE_ONLY and not reduces:
         k.check_value = float(o.side * o.qty)
         k.check_limit = float(-m.net)
@@ -182,10 +194,10 @@ def check(k: Kernel, o: OpenOrder) -> int:
             k.check_value = k.cash + k.value
             k.check_limit = least_equity(k)
             return k.breached
-        reason = check_exposure(k, o)
+        reason = check_exposure(k, o, freed)
         if reason != codes.OK:
             return reason
-    if over(k, float(k.opened + 1), float(k.limits.open_orders)):
+    if over(k, float(k.opened + (0 if freed > 0 else 1)), float(k.limits.open_orders)):
         return codes.OPEN_ORDERS
     if k.limits.self_match and self_match(k, o):
         return codes.SELF_MATCH

@@ -185,22 +185,22 @@ static inline void tandem_replace(Ctx *ctx, int64_t order_id, double qty, double
 }
 
 /* The price on the tick grid that is no worse for us than asked. */
-static inline double tandem_to_tick(double price, double tick, int side) {
-    double steps = price / tick, per_one = floor(1.0 / tick + 0.5), near;
+static inline double tandem_to_tick(double price, const Instrument *i, int side) {
+    double steps = i->per_one > 0.0 ? price * i->per_one : price / i->tick, near;
     if (!(steps < 4e15)) return price;
     near = floor(steps + 0.5);
     if (fabs(steps - near) >= 1e-6) near = side > 0 ? floor(steps) : ceil(steps);
-    return fabs(per_one * tick - 1.0) < 1e-12 ? near / per_one : near * tick;
+    return i->per_one > 0.0 ? near / i->per_one : near * i->tick;
 }
 static inline int64_t tandem_keep(Ctx *ctx, int64_t order_id, int side, double price, double qty, int64_t i,
                                   int priority, int64_t life_ms) {
     Kernel *k = tandem_kernel(ctx);
     OpenOrder *o = TANDEM_ROW(OpenOrder, k, open, order_id & k->order_mask);
-    double tick = TANDEM_ROW(Instrument, k, instruments, i)->tick;
+    const Instrument *grid = TANDEM_ROW(Instrument, k, instruments, i);
     if (order_id && o->id == order_id && TANDEM_RESERVED <= o->state && o->state < TANDEM_DONE_FILLED) {
         if (o->state != TANDEM_SENT && o->state != TANDEM_WORKING) return order_id;
         if (!(price > 0.0)) tandem_queue_cancel(ctx, order_id, i, priority, 0);
-        else if (fabs(tandem_to_tick(price, tick, side) - o->price) > 0.5 * tick)
+        else if (fabs(tandem_to_tick(price, grid, side) - o->price) > 0.5 * grid->tick)
             tandem_queue_replace(ctx, order_id, i, (double)o->filled * tandem_lot(k, i) + qty, price, 0.0, 0.0,
                                  priority, life_ms);
         return order_id;

@@ -9,7 +9,16 @@ from typing import Annotated
 
 from engine.kernel import codes
 from engine.kernel.layout import Record
-from engine.kernel.records import Kernel, OpenOrder, Signal, instruments, open_orders, positions, signals
+from engine.kernel.records import (
+    Instrument,
+    Kernel,
+    OpenOrder,
+    Signal,
+    instruments,
+    open_orders,
+    positions,
+    signals,
+)
 
 TOO_MANY = 4_000_000_000_000_000.0  # lots beyond this are not exact in a float
 LONGEST_MS = 1 << 42  # a life beyond this is no longer counted
@@ -87,9 +96,9 @@ def queue_target(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float,
             p.signal = row + 1
 
 
-def moved(price: float, o: OpenOrder, tick: float) -> bool:
+def moved(price: float, o: OpenOrder, i: Instrument) -> bool:
     """Whether a price is another one of the grid than the order's."""
-    return abs(to_tick(price, tick, o.side) - o.price) > 0.5 * tick
+    return abs(to_tick(price, i, o.side) - o.price) > 0.5 * i.tick
 
 
 def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: float, instrument: int,
@@ -98,13 +107,13 @@ def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: fl
     if order_id != 0:
         o = open_orders(k, order_id & k.order_mask)
         if o.id == order_id and codes.RESERVED <= o.state < codes.DONE_FILLED:
-            step = instruments(k, instrument).tick
+            i = instruments(k, instrument)
             if o.state != codes.SENT and o.state != codes.WORKING:
                 return order_id  # on its way out, or to another price
             if not price > 0.0:
                 queue_cancel(k, ctx, order_id, instrument, priority, 0)
-            elif not 0.0 <= (price - o.price) * side < 0.5 * step and moved(price, o, step):
-                whole = o.filled * instruments(k, instrument).lot + qty
+            elif not 0.0 <= (price - o.price) * side < 0.5 * i.tick and moved(price, o, i):
+                whole = o.filled * i.lot + qty
                 queue_replace(k, ctx, order_id, instrument, whole, price, 0.0, 0.0, priority, life_ms)
             return order_id
     if not price > 0.0:
@@ -171,21 +180,18 @@ def to_lots(qty: float, lot: float) -> int:
     return lots if exact > 0.0 else -lots
 
 
-def to_tick(price: float, tick: float, side: int) -> float:
+def to_tick(price: float, i: Instrument, side: int) -> float:
     """The price on the tick grid that is no worse for us than asked: down for a buy, up for a sale.
 
     A tick that divides one is divided by: 115 / 100 is the 1.15 of a file, 115 * 0.01 is the double beside it.
     """
-    steps = price / tick
+    steps = price * i.per_one if i.per_one > 0.0 else price / i.tick
     if not steps < TOO_MANY:
         return price  # beyond any grid; risk judges it
     near = math.floor(steps + 0.5)
     if abs(steps - near) >= 1e-6:
         near = math.floor(steps) if side > 0 else math.ceil(steps)
-    per_one = math.floor(1.0 / tick + 0.5)
-    if abs(per_one * tick - 1.0) < 1e-12:
-        return near / per_one
-    return near * tick
+    return near / i.per_one if i.per_one > 0.0 else near * i.tick
 
 
 def order_of(k: Kernel, s: Signal) -> OpenOrder:

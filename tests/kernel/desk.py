@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.kernel import codes, step
 from engine.kernel.events import Bar, Event, Report
-from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
+from engine.kernel.machine import Machine, Placed, Sizes, python_handlers, set_grids
 from engine.kernel.records import Instrument
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy
@@ -30,6 +30,14 @@ class Scripted(Strategy):
     def on_report(self, report: Report, ctx: Ctx) -> None:
         for reply in ON_REPORT:
             reply(report, ctx)
+
+
+def grid(tick: float) -> Instrument:
+    """An instrument with this tick."""
+    rows = np.zeros(1, Instrument.dtype)
+    rows["tick"] = tick
+    set_grids(rows)
+    return Instrument.view(rows, 0)
 
 
 class Desk:

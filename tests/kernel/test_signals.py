@@ -8,7 +8,7 @@ import pytest
 from engine.kernel import codes
 from engine.kernel.machine import Sizes
 from engine.kernel.wishes import TOO_MANY, to_lots, to_tick
-from tests.kernel.desk import WISHES, Desk
+from tests.kernel.desk import WISHES, Desk, grid
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_to_lots(qty: float, lot: float, lots: int) -> None:
     ],
 )
 def test_to_tick(price: float, tick: float, side: int, on_grid: float) -> None:
-    assert to_tick(price, tick, side) == pytest.approx(on_grid, rel=1e-15)
+    assert to_tick(price, grid(tick), side) == pytest.approx(on_grid, rel=1e-15)
 
 
 def test_a_later_target_replaces_an_earlier_one() -> None:

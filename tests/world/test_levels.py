@@ -12,6 +12,7 @@ from engine.kernel.events import Bar
 from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 from engine.kernel.wishes import to_tick
+from tests.kernel.desk import grid
 
 
 class Waiting(Strategy):
@@ -72,16 +73,16 @@ def test_levels(reach: float, touch: bool, stop: bool, fills: int, side: int, sc
 
 @pytest.mark.parametrize("digits", range(1, 9))
 def test_an_order_price_is_the_double_that_its_decimals_read_as(digits: int) -> None:
-    tick = float(f"1e-{digits}")
+    instrument = grid(float(f"1e-{digits}"))
     for steps in (*range(1, 3000), *range(10**8 - 500, 10**8)):
         price = float(f"{steps}e-{digits}")
-        for asked in (price, steps * tick, price * (1 + 2e-16)):
-            assert to_tick(asked, tick, 1) == to_tick(asked, tick, -1) == price
+        for asked in (price, steps * instrument.tick, price * (1 + 2e-16)):
+            assert to_tick(asked, instrument, 1) == to_tick(asked, instrument, -1) == price
 
 
 @pytest.mark.parametrize("tick", [0.25, 0.05, 0.005, 1 / 64, 2.5, 5.0, 0.3])
 def test_ticks_that_are_no_power_of_ten(tick: float) -> None:
     for steps in range(1, 1000):
-        assert to_tick(steps * tick, tick, 1) == pytest.approx(steps * tick, rel=1e-15)
-        assert to_tick((steps + 0.5) * tick, tick, 1) == pytest.approx(steps * tick, rel=1e-15)
-        assert to_tick((steps + 0.5) * tick, tick, -1) == pytest.approx((steps + 1) * tick, rel=1e-15)
+        assert to_tick(steps * tick, grid(tick), 1) == pytest.approx(steps * tick, rel=1e-15)
+        assert to_tick((steps + 0.5) * tick, grid(tick), 1) == pytest.approx(steps * tick, rel=1e-15)
+        assert to_tick((steps + 0.5) * tick, grid(tick), -1) == pytest.approx((steps + 1) * tick, rel=1e-15)

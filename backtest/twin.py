@@ -65,25 +65,25 @@ class Twin:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        words = {"orders": "Orders", "fills": "Fills", "fill_ratio": "Filled of the ordered lots",
-                 "slippage_bps": "Slippage, bps", "latency_ms": "Order to report, ms, median", "fees": "Fees",
-                 "gain": "Gain"}  # fmt: skip
-        rows = [f"{'':<28}{'happened':>14}{'simulated':>14}"]
+        words = {"orders": "Orders", "fills": "Fills", "fill_ratio": "Filled of what was ordered, %",
+                 "slippage_bps": "Slippage, bps", "latency_ms": "From order to report, ms", "fees": "Fees",
+                 "gain": "Profit"}  # fmt: skip
+        rows = [f"{'Twin':<32}{'live':>12}{'simulated':>14}"]
         for name, word in words.items():
-            shown = (f"{getattr(side, name):>14,.4g}" if name.endswith(("ratio", "ms", "bps")) else
-                     f"{getattr(side, name):>14,.2f}" if name in ("fees", "gain") else
-                     f"{getattr(side, name):>14,}" for side in (self.happened, self.simulated))  # fmt: skip
-            rows.append(f"{word:<28}" + "".join(shown))
-        least = min(self.happened.orders, self.simulated.orders)
-        same = "all orders are the same" if self.same == least else f"the first {self.same:,} orders are the same"
-        return "\n".join(
-            [
-                *rows,
-                f"With a round trip of {self.round_trip_ms:.2f} ms, as measured, {same}.",
-                f"Tracking error {self.tracking_bps:.3g} bps over {self.points} stretches.",
-                *self.notes,
-            ]
-        )
+            scale, digits = (100.0 if name == "fill_ratio" else 1.0), 0 if name in ("orders", "fills") else 2
+            live, other = (scale * getattr(side, name) for side in (self.happened, self.simulated))
+            rows.append(f"{word:<32}{live:>12,.{digits}f}{other:>14,.{digits}f}")
+        most = max(self.happened.orders, self.simulated.orders)
+        same = f"The first {self.same:,} orders are the same; then a report was another, and what follows from it."
+        return "\n".join([
+            *rows,
+            "simulated: the same market and strategy at the simulated venue, whose answers took "
+            f"{self.round_trip_ms:.2f} ms, as measured.",
+            "All orders are the same." if self.same == most else same,
+            f"Over {self.points} stretches of the session the two equities moved apart by {self.tracking_bps:.2g} bps "
+            "each (tracking error).",
+            *self.notes,
+        ])  # fmt: skip
 
 
 def twin(folder: Path | str, find: Find, venue: VenueModel | None = None, *, exact: bool = True,
@@ -136,7 +136,10 @@ def notes_of(journal: Journal, events: Rows) -> list[str]:
     words = {codes.COMMAND: "commands", codes.CORRECTION: "corrections", codes.GAP: "gaps", codes.TIMER: "timers"}
     counts = {word: int((events["kind"] == kind).sum()) for kind, word in words.items()}
     said = [f"{count} {word}" for word, count in counts.items() if count]
-    return [*([f"not repeated by the twin: {', '.join(said)}"] if said else []), *([journal.torn] * bool(journal.torn))]
+    return [
+        *([f"Not repeated in the simulation: {', '.join(said)}."] if said else []),
+        *([journal.torn] * bool(journal.torn)),
+    ]
 
 
 def equities(journal: Journal, find: Find, exact: bool, stretch: int) -> tuple[list[int], list[float], float]:

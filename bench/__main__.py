@@ -3,6 +3,7 @@
     python -m bench bars-single --json     one case; its last line is one JSON object
     python -m bench long --json            cost per event and memory up to 100,000,000 bars
     python -m bench commands --json        the command line: warm, with an edited strategy, tracked
+    python -m bench live --json            a live session on real servers: loss, latency, memory, pauses; 15 minutes
     python -m bench replay --json          a journal of 10,000,000 events, driven again; and recovery: a restart
     python -m bench all                    every case; writes bench/RESULTS.md
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import commands, journal, long, measure, table
+from bench import commands, journal, live, long, measure, table
 from bench.cases import CASES, Case, Peer
 from bench.peers.__main__ import python, ready
 
@@ -129,12 +130,12 @@ def say(text: str) -> None:
 def main(words: list[str]) -> int:
     """The command line; the exit code is 1 when anything failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure beside the limit and the peers.")
-    parser.add_argument("case", choices=[*CASES, *ALONE, "all"])
+    parser.add_argument("case", choices=[*CASES, *ALONE, "live", "all"])
     parser.add_argument("--json", action="store_true", help="print one JSON line as the last line")
     parser.add_argument("--peers", default="", help="only these peers, separated by commas")
     said = parser.parse_args(words)
-    if said.case in ALONE:
-        line = ALONE[said.case]()
+    if said.case in ALONE or said.case == "live":
+        line = live.run() if said.case == "live" else ALONE[said.case]()
         sys.stdout.write(json.dumps(line) + "\n")
         return int("failed" in line)
     subprocess.run([sys.executable, "-m", "bench.data"], cwd=measure.ROOT, check=True)

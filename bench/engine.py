@@ -5,7 +5,9 @@
 Processes: publisher → Redis → engine (journal on, orders on the disk before they are sent) → gRPC → paper venue, whose
 reports come back over NATS. An order is caused by one quote in `every`. `tick_to_order_us`: from the publisher's time
 in the event to the order's receipt at the service. `inside_us`: from the first byte of a drain to the hand-over.
-The last line is one JSON object.
+`lost`: events that were published and are neither on the journal nor set aside by the gate. `rss_mb`: of the engine
+after a warm-up and at the end. `gc_ms`: the most that Python's collector took between two looks, a second apart, once
+warm; no single pause was longer. The last line is one JSON object.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +105,14 @@ def measure(said: argparse.Namespace, folder: Path, redis: str, nats: str) -> di
         while "Data" not in log.read_text() and engine.poll() is None:
             time.sleep(0.1)
         publisher = subprocess.Popen([*TANDEM, "mode=publish", "data=ticks", f"url={redis}", f"rate={said.rate}",
-                                      "repeat=0", f"encoding={said.encoding}"], stdout=subprocess.DEVNULL)  # fmt: skip
-        time.sleep(said.seconds)
-        rss = int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{engine.pid}/status").read_text())[0]) / 1024
+                                      "repeat=0", f"encoding={said.encoding}"], stdout=subprocess.PIPE)  # fmt: skip
+        assert publisher.stdout is not None
+        publisher.stdout.readline()
+        looks = watched(engine, folder / "journals" / "tandem", said.seconds)
         publisher.send_signal(signal.SIGINT)
-        publisher.wait()
+        published = re.search(rb"Done +([\d,]+) events", publisher.communicate()[0])
+        time.sleep(2.0)  # what is on its way
+        aside = int(metric(folder / "journals" / "tandem", "feed_set_aside_total"))
         engine.send_signal(signal.SIGTERM)
         engine.wait()
     ours.send("end")
@@ -122,17 +128,48 @@ def measure(said: argparse.Namespace, folder: Path, redis: str, nats: str) -> di
     took = (arrived - events["ts"][new["seq"] - 1])[arrived > 0][len(new) // 10 :] / 1e3
     quick = re.search(r"([\d.e+]+|inf) µs \(p50\) and ([\d.e+]+|inf) µs", told)
     market = int(np.isin(events["kind"], (codes.QUOTE, codes.TRADE)).sum())
-    gaps = int((events["kind"] == codes.GAP).sum())
-    return {"events": market, "gaps": gaps, "orders": len(new), "arrived": int((arrived > 0).sum()),
+    gaps, sent = int((events["kind"] == codes.GAP).sum()), int(published[1].replace(b",", b"")) if published else 0
+    return {"events": market, "published": sent, "lost": sent - market - aside, "aside": aside, "gaps": gaps,
+            "orders": len(new), "arrived": int((arrived > 0).sum()),
             "tick_to_order_us": {f"p{part}": round(float(np.percentile(took, part))) for part in (50, 99)},
             "inside_us": {"p50": float(quick[1]), "p99": float(quick[2])} if quick else None,
-            "rss_mb": round(rss)}  # fmt: skip
+            **looks}  # fmt: skip
+
+
+def metric(place: Path, name: str) -> float:
+    """A metric of the engine whose journals are there."""
+    url = (place / "admin.url").read_text().strip() + "/metrics"
+    with urllib.request.urlopen(url, timeout=5.0) as reply:
+        text = reply.read().decode()
+    return float(re.findall(rf"(?m)^tandem_{name} (\S+)$", text)[0])
+
+
+def watched(engine: "subprocess.Popen[bytes]", place: Path, seconds: float) -> dict[str, Any]:
+    """Memory and pauses of an engine for so many seconds, of which the first tenth is its warm-up."""
+    until, rss, paused = time.monotonic() + seconds, list[float](), list[float]()
+    time.sleep(seconds / 10)
+    while time.monotonic() < until and engine.poll() is None:
+        status = Path(f"/proc/{engine.pid}/status").read_text()
+        rss.append(int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024)
+        paused.append(metric(place, "gc_pause_seconds_total"))
+        time.sleep(min(1.0, max(0.0, until - time.monotonic())))
+    most = float(np.diff(paused).max(initial=0.0)) * 1e3
+    return {"rss_mb": {"warm": round(rss[0], 1), "end": round(rss[-1], 1), "most": round(max(rss), 1)},
+            "gc_ms": round(most, 3)}  # fmt: skip
+
+
+def run(said: argparse.Namespace) -> dict[str, Any]:
+    """One run on servers of its own."""
+    from engine.live import servers
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        with servers.redis_server(folder / "redis") as redis, servers.nats_server(folder / "nats") as nats:
+            return measure(said, folder, redis.url, nats.url)
 
 
 def main() -> int:
     """The command line."""
-    from engine.live import servers
-
     parser = argparse.ArgumentParser(prog="python -m bench.engine")
     parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -140,12 +177,9 @@ def main() -> int:
     parser.add_argument("--encoding", default="raw")
     parser.add_argument("--sync-ms", default="0", help="as in mode=live")
     said = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        with servers.redis_server(folder / "redis") as redis, servers.nats_server(folder / "nats") as nats:
-            found = measure(said, folder, redis.url, nats.url)
+    found = run(said)
     print(json.dumps({"case": "engine", **vars(said), **found, "cores": os.cpu_count()}))
-    return int(bool(found["gaps"]) or found["orders"] != found["arrived"])
+    return int(bool(found["gaps"] or found["lost"]) or found["orders"] != found["arrived"])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Law 2: what a run writes is complete or absent, and it is on disk before the tra
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +91,7 @@ class Compile(Settings):
     """Settings of mode=compile."""
 
     strategies: tuple[str, ...] = setting((), "names or paths (none: all that are known)")
+    programs: tuple[str, ...] = setting((), "of the kernel, such as session (none: all)")
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,12 @@ def run_compile(settings: Compile, dump: Dump) -> int:
     from engine.live import gate
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
-    for name, entries in (*PROGRAMS, lane_pass.PROGRAM, session_loop.PROGRAM, desk.PROGRAM, gate.PROGRAM):
-        print(f"{name:<24} {build.program(name, entries).digest}", flush=True)
-    print(f"{'look':<24} {look_image().digest}", flush=True)
+    every = dict((*PROGRAMS, lane_pass.PROGRAM, session_loop.PROGRAM, desk.PROGRAM, gate.PROGRAM))
+    images = {name: partial(build.program, name, entries) for name, entries in every.items()} | {"look": look_image}
+    if unknown := sorted(set(settings.programs) - set(images)):
+        raise ConfigError(f"no program {unknown[0]!r}; there are {', '.join(images)}.")
+    for name in settings.programs or images:
+        print(f"{name:<24} {images[name]().digest}", flush=True)
     for name, strategy in found.items():
         print(f"{name:<24} {build.handlers(strategy).digest}", flush=True)
     return 0

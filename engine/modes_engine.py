@@ -200,9 +200,9 @@ def told(settings: Live, engine: Any, served: Any, asked: Path) -> None:
 def ended(engine: Any) -> None:
     """Say what was done."""
     s, q = engine.stats, engine.stats.latency.quantile
-    quick = "" if math.isnan(q(0.5)) else f", {q(0.5) / 1e3:g} µs (p50) and {q(0.99) / 1e3:g} µs (p99) inside"
-    count = int(s.refusals.sum())
-    print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {count:,} refusals{quick}")
+    quick = "" if math.isnan(q(0.5)) else f", {q(0.5) / 1e3:.3g} µs (p50) and {q(0.99) / 1e3:.3g} µs (p99) inside"
+    count, signals = int(s.refusals.sum()), f", {s.signals:,} signals not sent" if s.signals else ""
+    print(f"Ended    {s.events:,} events, {s.orders:,} orders, {s.fills:,} fills, {count:,} refusals{signals}{quick}")
     print(f"Replay   tandem mode=replay journal={engine.session.journal.folder}", flush=True)
 
 
@@ -272,7 +272,8 @@ def compiled_before(plan: Any) -> None:
             build.handlers(type(strategy))
     except ImageError:
         words = ", ".join(f"'{name}'" for name in plan.names)
-        command = [sys.executable, "-m", "engine.app", "mode=compile", f"strategies=[{words}]"]
+        command = [sys.executable, "-m", "engine.app", "mode=compile", f"strategies=[{words}]",
+                   f"programs=[{','.join(programs())}]"]  # fmt: skip
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         if done.returncode != 0:
             raise ImageError(f"{', '.join(plan.names)} cannot be compiled; see above.") from None

@@ -105,10 +105,10 @@ class Demo:
                            f"execution.address={address}", f"journal={self.folder / 'journals'}", "admin.port=0",
                            "track=false")  # fmt: skip
             admin = engine.wait_for(r"(?m)^Admin +(\S+),")[1]
-            told(f"Engine   {' '.join(self.strategy)}, trading=live")
-            token = self.folder / "journals" / ENGINE / "admin.token"
-            token = token.relative_to(Path.cwd()) if token.is_relative_to(Path.cwd()) else token
-            told(f'Watch    tandem mode=status url={admin} token="$(cat {shlex.quote(str(token))})"')
+            told(f"Engine   {self.strategy[0].partition('=')[2]}, trading=live, admin API at {admin}")
+            token = shlex.quote(str(self.folder / "journals" / ENGINE / "admin.token"))
+            here = self.folder.parents[1] == Path.cwd() and self.folder.parent.name == "outputs"
+            told(f"Watch    tandem mode=status{'' if here else f' url={admin} token=$(cat {token})'}")
             publisher = start("mode=publish", data, f"url={redis.url}", f"target={TARGET}", f"speed={self.speed}",
                               "repeat=0")  # fmt: skip
             publisher.wait_for(r"(?m)^Publish ")

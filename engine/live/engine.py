@@ -38,7 +38,7 @@ from engine.live.reports import ReportFeed
 from engine.live.stats import Stats
 from engine.plan import Find, Plan, handlers_of
 from engine.reconcile import cut_known
-from engine.session import Rows, Session, event, together
+from engine.session import Rows, Session, check_layout, event, together
 
 LOG = logging.getLogger("tandem.live")
 DRAIN_S = 5.0  # at the end: how long we wait for answers about what is open
@@ -113,8 +113,9 @@ class Engine:
             raise ConfigError(f"There is no strategy {strategy}; there are {len(running)}, numbered from 0 on.")
         known = self.session.reloads.get(strategy, {})
         name = name or str(known.get("name", self.plan.names[strategy]))
-        values = {**running[strategy].strategy.values, **known.get("params", {}), **params}
-        fresh = self.find(name)(**values)
+        kind = self.find(name)
+        check_layout(self.session.machine, strategy, kind)
+        fresh = kind(**{**running[strategy].strategy.values, **known.get("params", {}), **params})
         addresses, image = handlers_of(type(fresh), self.plan.compiled)
         try:
             self.send(self.session.reload(self.time.receipt(), strategy, fresh, addresses, name=name, image=image))

@@ -118,13 +118,8 @@ class GrpcVenue:
 
     def drain(self) -> Events:
         """Our own reports about orders that never reached the venue, exec id 0."""
-        found = (
-            np.concatenate([r.view("V64") for r in self._own]).view(Event.dtype)
-            if self._own
-            else np.zeros(0, Event.dtype)
-        )
-        self._own = []
-        return found
+        found, self._own = self._own, []
+        return np.concatenate([np.zeros(0, "V64"), *(r.view("V64") for r in found)]).view(Event.dtype)
 
     @property
     def in_doubt(self) -> int:

@@ -158,11 +158,8 @@ class Service:
     def _state(self, state: Any, order_id: int, one: Standing | None) -> None:
         state.order_id = order_id
         if one is not None:
-            state.state, state.instrument, state.side = (
-                STATES[one.state],
-                self.names.names[one.instrument],
-                SIDES[one.side],
-            )
+            state.state, state.side = STATES[one.state], SIDES[one.side]
+            state.instrument = self.names.names[one.instrument]
             state.qty, state.filled, state.price, state.stop = one.qty, one.filled, one.price, one.stop
 
     def open_orders(self, request: Any) -> Any:

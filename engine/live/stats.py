@@ -30,11 +30,15 @@ class Histogram:
         self.count += 1
 
     def quantile(self, part: float) -> float:
-        """The upper bound of the bucket that the quantile lies in, ns; nan while there is nothing, inf beyond all."""
+        """A quantile, ns, as if durations lay evenly in their bucket; nan while there is nothing, inf beyond all."""
         if not self.count:
             return math.nan
-        bucket = int(np.searchsorted(np.cumsum(self.counts), part * self.count))
-        return float(EDGES_NS[bucket]) if bucket < len(EDGES_NS) else math.inf
+        upto, wanted = np.cumsum(self.counts), part * self.count
+        bucket = int(np.searchsorted(upto, wanted))
+        if bucket >= len(EDGES):
+            return math.inf
+        low, inside = (EDGES[bucket - 1] if bucket else 0), int(self.counts[bucket])
+        return float(low + (EDGES[bucket] - low) * (wanted - int(upto[bucket]) + inside) / max(inside, 1))
 
 
 @dataclass

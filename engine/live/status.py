@@ -79,9 +79,7 @@ def ask(url: str, token: str) -> dict[str, Any]:
     import urllib.request
 
     place = url.rstrip("/") + "/status"
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({})
-    )  # an engine is never behind a proxy of the web
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the web stands before an engine
     try:
         request = urllib.request.Request(place, headers={"Authorization": f"Bearer {token}"})
         with opener.open(request, timeout=WAIT_S) as reply:
@@ -159,7 +157,7 @@ def head(now: Mapping[str, Any], silent: str) -> Any:
         ("in doubt", number(now["in_doubt"])),
         ("events/s", number(rates["events"], 1)), ("orders/s", number(rates["orders"], 1)),
         ("fills/s", number(rates["fills"], 1)), ("gaps", number(now["gaps"])),
-        ("latency p50", f"{number(latency['p50_us'], 1)} µs"), ("p99", f"{number(latency['p99_us'], 1)} µs"),
+        ("µs, p50", number(latency["p50_us"], 1)), ("µs, p99", number(latency["p99_us"], 1)),
         ("reconnects", number(now["reconnects"])), ("journal", number(now["journal"]["events"])),
     ]  # fmt: skip
     for at in range(0, len(cells), 4):

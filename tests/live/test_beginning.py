@@ -216,7 +216,7 @@ def test_a_reload_that_the_journal_does_not_take_ends_the_engine(run: Run, monke
         desk, venue = Desk(), Venue()
         venue.says = lambda ids: VenueView({}, [], NONE, 0, desk.exec_id, np.array([0, 0]))
         engine, stop = begun(desk, venue, Quiet()), asyncio.Event()
-        engine.find = lambda name: lambda **values: desk.machine.placed[0].strategy  # type: ignore[assignment]
+        engine.find = lambda name: type(desk.machine.placed[0].strategy)  # type: ignore[assignment]
         monkeypatch.setattr(engine_module, "handlers_of", lambda kind, compiled: ({}, "f" * 12))
 
         def full(*words: Any, **more: Any) -> Any:

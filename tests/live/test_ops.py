@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import socket
 import stat
@@ -22,6 +23,7 @@ from engine.kernel import codes
 from engine.live import logs, settings, status, track
 from engine.live.admin import Admin
 from engine.live.observe import Observer, table
+from engine.live.stats import Histogram
 from tests.live.engines import FakeEngine
 
 Run = Callable[..., Any]
@@ -75,6 +77,16 @@ def test_every_metric_of_the_table_is_there_and_named_as_prometheus_wants(fake: 
     ours = {n.removeprefix("tandem_") for n in names if n.startswith("tandem_")}
     extra = {n for n in ours - {name for name, _, _, _ in table()} if not n.startswith("order_latency_seconds_")}
     assert not extra
+
+
+def test_quantiles_lie_inside_their_bucket() -> None:
+    one = Histogram()
+    assert math.isnan(one.quantile(0.5))
+    for ns in range(10_001, 20_001, 100):  # all in the bucket from 10 to 20 µs
+        one.add(ns)
+    assert [round(one.quantile(part)) for part in (0.1, 0.5, 0.99, 1.0)] == [11_000, 15_000, 19_900, 20_000]
+    one.add(2_000_000_000)
+    assert math.isinf(one.quantile(1.0))
 
 
 def test_pauses_of_the_collector_are_measured(fake: FakeEngine) -> None:

@@ -59,7 +59,7 @@ def test_another_venue_is_measured(tmp_path: Path) -> None:
     assert found.happened.slippage_bps - found.simulated.slippage_bps == pytest.approx(10.0, abs=1.0)
     assert found.tracking_bps > 0.0 and found.happened.gain < found.simulated.gain
     said = str(found)
-    assert "happened     simulated" in said and "Slippage, bps" in said and "Tracking error" in said
+    assert "live     simulated" in said and "Slippage, bps" in said and "tracking error" in said
 
 
 @pytest.mark.parametrize("ms", [0.0, 4.0])
@@ -72,7 +72,7 @@ def test_it_is_given_the_latency_that_was_measured(tmp_path: Path, ms: float) ->
     journal = Journal(tmp_path / "j")
     assert found.happened.orders == len(journal.rows(ORDERS))
     assert found.happened.fills == (journal.rows(EVENTS)["code"] == codes.FILL).sum()
-    assert found.happened.gain == pytest.approx(found.simulated.gain) and "all orders are the same" in str(found)
+    assert found.happened.gain == pytest.approx(found.simulated.gain) and "All orders are the same" in str(found)
 
 
 def test_answers_that_took_another_way_are_measured(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_answers_that_took_another_way_are_measured(tmp_path: Path) -> None:
     traded(tmp_path / "j", "market_making", random_ticks(3, 600), VenueModel(order_ms=1.0, report_ms=7.0))
     found = compared(tmp_path / "j", VenueModel())
     assert found.round_trip_ms == pytest.approx(8.0)
-    assert 0 < found.same < found.happened.orders and f"the first {found.same:,} orders are the same" in str(found)
+    assert 0 < found.same < found.happened.orders and f"The first {found.same:,} orders are the same" in str(found)
     assert found.happened.gain != found.simulated.gain
 
 

@@ -117,8 +117,8 @@ class Adaptive:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         words = ["maximize" if d > 0 else "minimize" for d in directions]
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        self.study = optuna.create_study(directions=words, sampler=sampler)
-        self.failed, self.axes, self.asked = optuna.trial.TrialState.FAIL, axes, list[Any]()
+        self.study = optuna.create_study(directions=words, sampler=sampler, pruner=optuna.pruners.MedianPruner())
+        self.states, self.axes, self.asked = optuna.trial.TrialState, axes, list[Any]()
 
     def ask(self, lanes: int) -> Table:
         """The next lanes to try."""
@@ -138,13 +138,22 @@ class Adaptive:
             return one.suggest_int(axis.key, int(axis.low), int(axis.high), log=axis.log)
         return one.suggest_float(axis.key, axis.low, axis.high, log=axis.log)
 
-    def tell(self, scores: "np.ndarray[Any, Any]") -> None:
-        """What came of them: (lanes, objectives); a lane without a figure has failed."""
-        for one, row in zip(self.asked, scores.tolist(), strict=True):
+    def hopeless(self, early: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        """Which of them are worse on a first part of the time than the median there of those that went on to the end; a
+        lane without a figure there (NaN) may still earn one."""
+        known = [math.isfinite(value) for value in early.tolist()]
+        for one, value, well in zip(self.asked, early.tolist(), known, strict=True):
+            if well:
+                one.report(value, 1)
+        return np.array([well and one.should_prune() for one, well in zip(self.asked, known, strict=True)], bool)
+
+    def tell(self, scores: "np.ndarray[Any, Any]", pruned: "np.ndarray[Any, Any]") -> None:
+        """What came of them: (lanes, objectives); a lane without a figure has failed, unless it was pruned."""
+        for one, row, gone in zip(self.asked, scores.tolist(), pruned.tolist(), strict=True):
             if all(math.isfinite(v) for v in row):
                 self.study.tell(one, row)
             else:
-                self.study.tell(one, state=self.failed)
+                self.study.tell(one, state=self.states.PRUNED if gone else self.states.FAIL)
 
 
 def shards(table: Mapping[str, Any], size: int) -> Iterator[tuple[int, Table]]:

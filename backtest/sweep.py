@@ -4,6 +4,7 @@ Law 1: a shard that is on disk is not computed again: it is found by the hash of
        settings, lanes), whatever stopped the sweep.
 Law 2: what a rule across parameters forbids is skipped and counted; a lane without a figure is ranked last and counted.
 Law 3: whoever runs the shards changes nothing in what comes of them (work.py).
+Law 4: a lane is run over all of the time, or it is pruned, has no figures, and counts as a lane that was tried.
 """
 
 import json
@@ -18,7 +19,7 @@ import numpy as np
 
 from backtest.drive import has_ticks
 from backtest.lane_pass import functions
-from backtest.lanes import cores, plain
+from backtest.lanes import between, cores, plain
 from backtest.ranking import Objective, ranked
 from backtest.run import Prepared
 from backtest.sampling import Adaptive, Axis, Sampler, Table, chosen, sample, shards
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 LANES = 2048  # of a shard
 RATE = 40e6  # events of lanes that a core does in a second, for an estimate before anything has run
+PRUNED = 9  # status of a lane that was hopeless on the first part of the time
 BYTES = 400  # on disk and in memory, of the figures of one lane
 
 
@@ -82,6 +84,7 @@ class Structure:
     said: str = ""
     pack: Pack | None = None  # for executors on other machines
     work: Work | None = None
+    first: Work | None = None  # over the first part of the time
 
     def admit(self, table: Table) -> Table:
         """The lanes that may run, with the values that depend on them; the first of all makes the prepared run."""
@@ -111,6 +114,8 @@ class Sweep:
     executor: Executor = field(default_factory=Local)
     told: Callable[[float], None] = lambda lanes: None
     tables: list[Table] = field(default_factory=list)  # of each structure, once they are checked
+    prune: float = 0.0  # with optuna: the part of the time after which hopeless lanes end, 0 for none
+    pruned: int = 0
     kept: int = 0  # lanes that were on disk
     alone: int = 0
     failed: int = 0
@@ -155,12 +160,34 @@ class Sweep:
             asked = study.ask(min(self.batch, self.lanes - begin))
             keep, _ = valid(structure.cls, structure.given, structure.extend(asked))
             table = structure.admit(asked)
-            scores = np.full((len(keep), len(self.objectives)), np.nan)
-            if keep.any():
+            scores, gone = np.full((len(keep), len(self.objectives)), np.nan), np.zeros(len(keep), bool)
+            if keep.any() and self.prune:
+                early, found = np.full(len(keep), np.nan), self._first(structure, Shard(number, begin, table))
+                early[keep] = found[self.objectives[0].name]
+                gone = study.hopeless(early)
+                out = gone[keep]
+                if out.any():
+                    self.pruned += int(out.sum())
+                    self.told(float(out.sum()))
+                    ended = {k: np.full(int(out.sum()), np.nan) for k in found}
+                    ended["status"] = np.full(int(out.sum()), PRUNED)
+                    yield Shard(number, begin + int((~out).sum()), {k: v[out] for k, v in table.items()}), ended
+                table = {key: values[~out] for key, values in table.items()}
+            ran = keep & ~gone
+            if ran.any():
                 for shard, found in self._map(structure, [Shard(number, begin, table)]):
-                    scores[keep] = np.stack([found[o.name] for o in self.objectives], axis=1)
+                    scores[ran] = np.stack([found[o.name] for o in self.objectives], axis=1)
                     yield shard, found
-            study.tell(scores)
+            study.tell(scores, gone)
+
+    def _first(self, structure: Structure, shard: Shard) -> Table:
+        """The figures of a shard on the first part of the time."""
+        assert structure.prepared is not None
+        if structure.first is None:
+            cut = max(1, round(self.prune * len(structure.prepared.tape.events)))
+            structure.first = Work(between(structure.prepared, 0, cut), structure.pack, self.threads)
+        ((_, found),) = self.executor.map(structure.first, [shard])
+        return found
 
     def _map(self, structure: Structure, todo: Iterable[Shard]) -> Iterator[tuple[Shard, Table]]:
         """Each shard with its figures: what is on disk is taken from there, what is new is put there."""
@@ -215,7 +242,7 @@ class Sweep:
         """Of all that decides the lanes."""
         axes = [(a.key, repr(a.values), a.low, a.high, a.whole, a.log) for a in self.axes]
         objectives = self.objectives if chosen(self.axes, self.sampler) == "optuna" else ()
-        words = {"axes": axes, "how": [self.sampler, self.lanes, self.seed, self.batch, list(objectives)],
+        words = {"axes": axes, "how": [self.sampler, self.lanes, self.seed, self.batch, list(objectives), self.prune],
                  "structures": [s.settings for s in self.structures]}  # fmt: skip
         return config_hash(words)
 
@@ -256,12 +283,13 @@ def manifest(sweep: Sweep, table: "pl.DataFrame", seconds: float, preparing: flo
     ran = [s.prepared for s in sweep.structures if s.prepared is not None]
     first, times = ran[0], [p.tape.events["ts"] for p in ran]
     instruments = dict.fromkeys(info.name for p in ran for info in p.tape.instruments)
-    nan = int(table[sweep.objectives[0].name].is_nan().sum())
+    nan = int(table[sweep.objectives[0].name].is_nan().sum()) - sweep.pruned
     return {
         "version": 1, "hash": sweep.hash, "sampler": chosen(sweep.axes, sweep.sampler), "seed": sweep.seed,
         "objectives": [("-" if o.sign < 0 else "") + o.name for o in sweep.objectives],
         "axes": [axis.key for axis in sweep.axes], "lanes": table.height, "nan": nan,
-        "skipped": sum(s.skipped for s in sweep.structures), "failed": sweep.failed, "alone": sweep.alone,
+        "skipped": sum(s.skipped for s in sweep.structures), "failed": sweep.failed, "pruned": sweep.pruned,
+        "alone": sweep.alone,
         "from_disk": sweep.kept, "seconds": seconds, "preparing": preparing, "identity": first.identity,
         "strategy": ", ".join(dict.fromkeys(type(p.strategies[0]).__name__ for p in ran)),
         "data": {"name": ", ".join(dict.fromkeys(p.tape.name for p in ran)), "digest": first.tape.digest,

@@ -59,6 +59,13 @@ class Measured:
         """Our rate over theirs."""
         return None if "error" in self.ours or "error" in line else round(self.ours["rate"] / line["rate"], 3)
 
+    def apart(self) -> dict[str, float]:
+        """Where a peer takes a process for each lane: the seconds of all, from start to end, over ours."""
+        known = {name: line for name, line in self.peers.items() if "error" not in line}
+        many = self.case.processes
+        return {} if many == 1 or "error" in self.ours else {
+            name: round(many * line["cold"] / self.ours["cold"], 1) for name, line in known.items()}  # fmt: skip
+
     def line(self) -> dict[str, Any]:
         """The JSON object of the case."""
         known = "error" not in self.ours
@@ -78,6 +85,7 @@ class Measured:
                 "limit": self.case.limit,
                 **{peer.name: peer.includes for peer in self.case.peers if peer.name in self.peers},
             },
+            **({"one_process_for_each_lane": self.apart()} if self.case.processes > 1 else {}),
             "limit_seconds": self.limit.get("seconds"),
             "peer_rates": {name: line.get("rate") for name, line in self.peers.items()},
             "missing": self.missing,

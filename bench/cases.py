@@ -22,6 +22,8 @@ MAKER, TAKER = -0.00001, 0.0002  # fees, shares of the value
 SECOND_NS = 1_000_000_000
 DEPTH_ROWS, DEPTH_TICK, DEPTH_LOT, DEPTH_QTY = 10_000_000, 0.1, 0.001, 0.01  # a recorded book and its trades, looped
 SWEEP_BARS, SWEEP_SLOWEST = 100_000, 256  # of a sweep; longest average of its grids
+HALVES, SKEWS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5), (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+MADE = [(half, skew) for half in HALVES for skew in SKEWS]  # of ticks-sweep, in ticks
 INVESTED = 0.95  # of the equity, valued at the close that decides; the rest is room for gaps, so no buy is cut
 
 
@@ -59,6 +61,7 @@ class Case:
     limit: str
     peers: tuple[Peer, ...]
     bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    processes: int = 1  # that a peer takes, one for each lane; one of them is run
 
 
 TICKS_FULL = "orders, fills, equity curve, risk checks, account, queue positions, order and report latency"
@@ -169,6 +172,24 @@ CASES = {
             limit="fills and cash of one order a side, queue and latency",
             peers=MAKERS,
             bounds={"fills": (380_000, 540_000)},
+        ),
+        Case(
+            "ticks-sweep",
+            f"{len(MADE)} lanes of ticks-mm: half spreads and skews, {TICKS:,} quotes and trades each, on all cores",
+            len(MADE) * TICKS,
+            ours=TICKS_FULL.replace("equity curve", SWEPT),
+            limit="one lane by hand, on one core: fills and cash of one order a side, queue and latency",
+            peers=tuple(
+                Peer(
+                    m.name,
+                    m.environment,
+                    f"{HFT}; one of 64 processes, each for one lane",
+                    engine=m.engine,
+                )
+                for m in MAKERS
+            ),
+            bounds={"fills": (3_800_000, 3_920_000)},
+            processes=len(MADE),
         ),
         Case(
             "depth",

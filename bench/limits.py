@@ -339,7 +339,7 @@ def booked(n: int) -> tuple[measure.Run, int]:
 
 LIMITS = {"depth": booked, "bars-sweep": sweep(1_000), "bars-sweep-10k": sweep(10_000), "bars-single": single,
           "bars-portfolio": portfolio, "bars-momentum": ranked, "ticks-mm": making(cases.SECOND_NS),
-          "ticks-mm-every": making(0)}  # fmt: skip
+          "ticks-mm-every": making(0), "ticks-sweep": making(cases.SECOND_NS)}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

@@ -82,6 +82,8 @@ class Maker(Strategy):
     """Quotes on both sides of the middle, leaning against the inventory, renewed once in `every_ns`."""
 
     every_ns: int = param(0, ge=0)
+    half: float = param(cases.HALF, ge=0)
+    skew: float = param(cases.SKEW, ge=0)
     next: int
 
     def on_quote(self, quote: Quote, ctx: Ctx) -> None:
@@ -91,14 +93,14 @@ class Maker(Strategy):
         if self.every_ns > 0:
             self.next = (ctx.now // self.every_ns + 1) * self.every_ns
         held = ctx.position
-        fair = 0.5 * (quote.bid + quote.ask) / cases.TICK - cases.SKEW * held
-        bid = min(math.floor(quote.bid / cases.TICK + 0.5), math.floor(fair - cases.HALF)) / 100.0
-        ask = max(math.floor(quote.ask / cases.TICK + 0.5), math.ceil(fair + cases.HALF)) / 100.0
+        fair = 0.5 * (quote.bid + quote.ask) / cases.TICK - self.skew * held
+        bid = min(math.floor(quote.bid / cases.TICK + 0.5), math.floor(fair - self.half)) / 100.0
+        ask = max(math.floor(quote.ask / cases.TICK + 0.5), math.ceil(fair + self.half)) / 100.0
         ctx.quote(bid if held < cases.MOST else 0.0, ask if held > -cases.MOST else 0.0, cases.QTY)
 
 
-def ticks(every_ns: int) -> measure.Run:
-    """The maker on quotes and trades; the tape is made outside the timed part, as the peers' rows are."""
+def made(every_ns: int) -> Any:
+    """The maker on quotes and trades, prepared; the tape is made outside the timed part, as the peers' rows are."""
     from backtest import prepare
     from engine.config import Risk, VenueModel
     from engine.store.instruments import InstrumentInfo
@@ -117,12 +119,32 @@ def ticks(every_ns: int) -> measure.Run:
     tape = Tape(frozen(events), (InstrumentInfo("X", tick=cases.TICK),), "0" * 64, "ticks-mm")
     late = VenueModel(order_ms=cases.LATENCY_NS / 1e6, report_ms=cases.LATENCY_NS / 1e6,
                       maker_bps=cases.MAKER * 1e4, taker_bps=cases.TAKER * 1e4)  # fmt: skip
-    prepared = prepare(Maker(every_ns=every_ns), tape, cash=cases.CASH, risk=Risk(self_match=False), venue=late)
+    return prepare(Maker(every_ns=every_ns), tape, cash=cases.CASH, risk=Risk(self_match=False), venue=late)
+
+
+def ticks(every_ns: int) -> measure.Run:
+    """One maker."""
+    prepared = made(every_ns)
 
     def run() -> dict[str, Any]:
         raw = prepared.run().raw
         fills = (raw["reports"]["code"] == codes.FILL).sum()
         return {"final_equity": raw["curve"]["equity"][-1], "orders": len(raw["orders"]), "fills": fills}
+
+    return run
+
+
+def makers() -> measure.Run:
+    """A maker for each half spread and skew, over the one tape, on all cores."""
+    from backtest.lanes import evaluate
+
+    prepared = made(cases.SECOND_NS)
+    half, skew = (list(column) for column in zip(*cases.MADE, strict=True))
+
+    def run() -> dict[str, Any]:
+        found = evaluate(prepared, {"strategy.half": half, "strategy.skew": skew})
+        return {"final_equity": found.figures["end_equity"].sum(), "fills": found.figures["fills"].sum(),
+                "failed": (found.status != 0).sum(), "alone": found.alone}  # fmt: skip
 
     return run
 
@@ -208,7 +230,7 @@ def ranked() -> measure.Run:
 
 OURS = {"bars-sweep": lambda: sweep(1_000), "bars-sweep-10k": lambda: sweep(10_000), "bars-single": single,
         "bars-portfolio": portfolio, "bars-momentum": ranked, "ticks-mm": lambda: ticks(cases.SECOND_NS),
-        "ticks-mm-every": lambda: ticks(0), "depth": depth}  # fmt: skip
+        "ticks-mm-every": lambda: ticks(0), "ticks-sweep": makers, "depth": depth}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

@@ -54,8 +54,10 @@ def of(measured: "Measured") -> str:
         elif peer.name in measured.missing:
             rows.append(f"| {peer.name} | | not measured | | | | | {measured.missing[peer.name]} | |")
     compiled = measured.line()["compile_s"]
+    apart = [f"{case.processes} processes of {name}, one by one, take {ratio:.0f} times our one process, by the "
+             "seconds of one of them from start to end." for name, ratio in measured.apart().items()]  # fmt: skip
     note = f"An empty cache of images adds {compiled} s to the first start." if compiled is not None else ""
-    return "\n".join([f"## {case.name}", "", case.title, "", HEADER, RULE, *rows, "", note]).rstrip() + "\n"
+    return "\n".join([f"## {case.name}", "", case.title, "", HEADER, RULE, *rows, "", *apart, note]).rstrip() + "\n"
 
 
 def alone(line: dict[str, Any]) -> str:

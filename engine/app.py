@@ -77,11 +77,12 @@ def run(argv: list[str]) -> int:
 
 def multirun(mode: str, given: list[str], flags: Mapping[str, str]) -> int:
     """`-m`: the swept keys of a backtest as lanes. Raises ConfigError for a mode that nobody can sweep."""
-    from engine import sweeper
+    from engine import launchers, sweeper
     from engine.modes_sweep import run_sweep
 
     if mode not in ("", "backtest", "sweep"):
         raise ConfigError(f"-m sweeps backtests; mode={mode} takes one value for each key.")
+    mine, given = launchers.chosen(given)
     axes, found = sweeper.sweep([w for w in given if not w.startswith("mode=")], compose)
     own = {key for structure, _, _ in found for key in structure} | {axis.key for axis in axes}
     swept = {key: value for key, _, value in (w.lstrip("+").partition("=") for w in given) if key in own}
@@ -92,7 +93,8 @@ def multirun(mode: str, given: list[str], flags: Mapping[str, str]) -> int:
     if "--cfg" in flags:
         print(text(), end="")
         return 0
-    return run_sweep(axes, found, text)
+    executor = launchers.Launched(mine, found[0][1].sweep.threads) if mine else None
+    return run_sweep(axes, found, text, executor)
 
 
 def split(argv: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -43,6 +43,8 @@ class Rules(Settings):
     lanes: int = setting(1000, "how many, unless all of a grid", gt=0)
     seed: int = setting(0, "of what is drawn", ge=0)
     batch: int = setting(256, "lanes between two looks of optuna at what came of them", gt=0)
+    prune: float = setting(0.0, "with optuna: part of the time after which hopeless lanes end (0: none does)",
+                           ge=0, lt=1)  # fmt: skip
     most: int = setting(1_000_000, "lanes that need no sweep.force", gt=0)
     force: bool = setting(False, "insist on more lanes than sweep.most")
     best: int = setting(5, "lanes that are run again in full, with reports", ge=0, le=50)
@@ -67,8 +69,9 @@ class Sweep(Backtest):
 Structures = list[tuple[dict[str, str], Sweep, Callable[[Any], Any]]]
 
 
-def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
-    """Run all lanes, print the best, write, track; 3 when only the tracking failed."""
+def run_sweep(axes: list[Any], found: Structures, dump: Dump, executor: Any = None) -> int:
+    """Run all lanes, print the best, write, track; 3 when only the tracking failed. `executor`: in place of that of the
+    settings."""
     from backtest import sweep as sweeps
     from backtest.ranking import Objective
     from backtest.sampling import chosen, count
@@ -87,9 +90,11 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
     if total > rules.most:
         sweeps.check_size(total, structures[0].events(), rules.most, rules.force)
     work = sweeps.Sweep(axes, structures, [Objective.of(o) for o in rules.objective], rules.sampler, rules.lanes,
-                        rules.seed, rules.batch, rules.threads)  # fmt: skip
-    if chosen(axes, rules.sampler) != "optuna":
-        sweeps_known(rules.objective)
+                        rules.seed, rules.batch, rules.threads, prune=rules.prune)  # fmt: skip
+    sweeps_known(rules.objective)
+    if rules.prune and (chosen(axes, rules.sampler) != "optuna" or len(rules.objective) > 1):
+        raise ConfigError("sweep.prune is for sweep.sampler=optuna and one objective: all lanes of a grid or a sample "
+                          "are run, and by several objectives none is hopeless.")  # fmt: skip
     root = Path(settings.output) / STORE / work.hash
     work.store = root if rules.resume else None
     start = time.perf_counter()
@@ -99,8 +104,8 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump) -> int:
         begin = time.perf_counter()
         try:
             announce(work, total, f"tandem: sweep: {total:,} lanes of {structures[0].cls.__name__} on {{}} events")
-            with opened(settings.executor) as work.executor, progress(total, "sweep", "lanes") as shown:
-                work.told = shown.update
+            with opened(settings.executor) as own, progress(total, "sweep", "lanes") as shown:
+                work.executor, work.told = executor or own, shown.update
                 table = work.run()
         except (KeyboardInterrupt, ClusterError):
             if root.exists():
@@ -176,7 +181,8 @@ def said(about: Mapping[str, Any], table: "pl.DataFrame", rules: Rules) -> str:
     if about["preparing"] >= 1.0:
         counts[0] += f", after {about['preparing']:.1f} s to read the data and to compile"
     for key, text in (("skipped", "skipped by the strategy's own rule"), ("nan", "without a figure, ranked last"),
-                      ("failed", "failed or halted"), ("alone", "run alone for exact figures"),
+                      ("failed", "failed or halted"),
+                      ("pruned", "pruned after the first part of the time"), ("alone", "run alone for exact figures"),
                       ("from_disk", "taken from an interrupted sweep")):  # fmt: skip
         if about[key]:
             counts.append(f"{about[key]:,} {text}")
@@ -191,12 +197,12 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     from backtest.honesty.study import study
     from backtest.honesty.verdict import heard
     from backtest.ranking import Objective
-    from backtest.sweep import columns, day
+    from backtest.sweep import PRUNED, columns, day
     from engine.ledger import alone
     from engine.store.files import progress
 
     rules, number = settings.sweep, table["structure"][0]
-    mine, chosen = table.filter(table["structure"] == number), work.structures[number]
+    mine, chosen = table.filter((table["structure"] == number) & (table["status"] != PRUNED)), work.structures[number]
     lanes = columns(mine, [k for k in mine.columns if (k == "cash" or "." in k) and k not in chosen.names])
     goal = Objective.of(rules.objective[0])
     with progress(None, "validation", "lanes") as shown:

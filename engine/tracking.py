@@ -175,7 +175,13 @@ def _contained(uri: str, kept: str | None) -> Iterator[None]:
 
 
 def _client(uri: str) -> Any:
-    from mlflow.tracking import MlflowClient
+    absent = [name for name in NOT_NEEDED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # an import of them fails, and takes no time
+    try:
+        from mlflow.tracking import MlflowClient
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
     client = MlflowClient(tracking_uri=uri)
     client.search_experiments(max_results=1)  # opens the store, and creates its tables the first time

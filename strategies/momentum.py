@@ -14,12 +14,12 @@ class Momentum(Strategy):
     """Long `qty` units while the fast average is above the slow one, else flat (or short, if `short`).
 
     >>> Momentum(fast=10, slow=50)
-    Momentum(fast=10, slow=50, qty=1.0, short=False)
+    Momentum(fast=10, slow=50, qty=100.0, short=False)
     """
 
     fast: int = param(10, ge=1, le=500, doc="bars in the fast average")
     slow: int = param(50, ge=2, le=1000, doc="bars in the slow average")
-    qty: float = param(1.0, gt=0, doc="units to hold")
+    qty: float = param(100.0, gt=0, doc="units to hold")
     short: bool = param(False, doc="sell short when the fast average is below")
 
     fast_mean: Mean

@@ -268,7 +268,8 @@ def booked(engine: str, n: int) -> tuple[measure.Run, int]:
     return run, size
 
 
-CASES = {"depth": booked, "ticks-mm": partial(making, each_second), "ticks-mm-every": partial(making, each_event)}
+CASES = {"depth": booked, "ticks-mm": partial(making, each_second), "ticks-mm-every": partial(making, each_event),
+         "ticks-sweep": partial(making, each_second)}  # fmt: skip
 
 if __name__ == "__main__":
     said = measure.arguments()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from backtest import sweep as sweeps
@@ -55,6 +56,26 @@ def sweep(**more: Any) -> Sweep:
     axes = [Axis("strategy.fast", (5, 10, 20)), Axis("strategy.slow", range(30, 60)), Axis("venue.taker_bps", (0, 5))]
     structure = Structure({}, Momentum, {}, lambda s: prepare(s, "equities", end="2002-01-01"), {}, pack=pack)
     return Sweep(axes, [structure], [Objective.of("sharpe")], **more)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_the_launchers_of_hydra_run_shards(launcher: str, tandem: Tandem, place: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    monkeypatch.setattr(sweeps, "LANES", 8)
+    words = (*SHORT, "strategy.fast=range(5,20)", "strategy.slow=40,60", "sweep.split=none")
+    assert tandem(*words).code == 0
+    said = tandem(*words, f"hydra/launcher={launcher}", "name=launched")
+    assert said.code == 0 and said.err == "" and sorted(p.name for p in place.iterdir()) == ["ideas.py", "outputs"]
+    tables = [pl.read_parquet(path) for path in sorted(place.glob("outputs/*/lanes.parquet"))]
+    assert tables[0].height == 30 and tables[0].equals(tables[1])
+
+
+def test_a_launcher_that_is_not_there(tandem: Tandem) -> None:
+    said = tandem(*SHORT, "strategy.fast=5,10", "hydra/launcher=moon")
+    assert said.code == 2 and "Could not find 'hydra/launcher/moon' Available options" in said.err
+    assert "name the launcher, too" in tandem(*SHORT, "strategy.fast=5,10", "hydra.launcher.n_jobs=2").err
 
 
 def test_results_are_the_same_whoever_runs_the_shards(

@@ -21,7 +21,7 @@ from backtest.ranking import front
 from backtest.report.surface import lane_name
 from backtest.run import prepare
 from backtest.sampling import Axis, sample
-from backtest.sweep import Sweep
+from backtest.sweep import PRUNED, Sweep
 from engine.errors import ConfigError
 from strategies import Momentum
 from tests.app.words import QUICK, Said
@@ -217,6 +217,23 @@ def test_optuna_looks_where_it_is_better(tandem: Tandem, place: Path) -> None:
              "sweep.batch=20")  # fmt: skip
     assert tandem(*SHORT, *words).code == 0
     assert lanes(place).height == 60
+
+
+def test_hopeless_lanes_end_early_and_the_others_are_whole_runs(tandem: Tandem, place: Path) -> None:
+    pytest.importorskip("optuna")
+    words = ("strategy.fast=range(2,60)", "strategy.slow=range(61,300)", "sweep.sampler=optuna", "sweep.lanes=60",
+             "sweep.batch=20", "sweep.prune=0.4")  # fmt: skip
+    said = tandem(*SHORT, *words)
+    table = lanes(place)
+    gone, kept = table.filter(pl.col("status") == PRUNED), table.filter(pl.col("status") == 0)
+    assert said.code == 0 and f"{gone.height} pruned after the first part" in said.out and 5 < gone.height < 55
+    assert kept.height + gone.height == 60 and gone["sharpe"].is_nan().all() and "without a figure" not in said.out
+    assert table["lane"].n_unique() == 60 and "Of 60 lanes tried of Momentum" in " ".join(said.out.split())
+    axes = {key: kept[key].to_list() for key in ("strategy.fast", "strategy.slow")}
+    whole = evaluate(prepare(Momentum(), "equities", end="2003-01-01"), axes).figures
+    for name in ("sharpe", "total_return", "trades"):
+        assert (whole[name] == kept[name].to_numpy()).all()
+    assert "one objective" in tandem(*SHORT, "strategy.fast=5,10", "sweep.prune=0.4").err
 
 
 def test_without_optuna_it_says_so(tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:

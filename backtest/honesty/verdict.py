@@ -89,7 +89,8 @@ def verdict(returns: Matrix, per_year: float, *, ledger: Ledger, lanes: Matrix |
     if lanes is not None:
         well = np.isfinite(lanes).all(axis=0)
         kept = lanes if well.all() else lanes[:, well]
-        found[names.PBO] = overfitting(kept, _blocks(kept.shape[1])).pbo
+        if (kept != kept[:, :1]).any():  # of lanes that are all the same none can be chosen wrongly
+            found[names.PBO] = overfitting(kept, _blocks(kept.shape[1])).pbo
         test = superior(kept, seed=seed)
         more = max(tried / max(lanes.shape[1], 1), 1.0)
         found[names.SPA], found[names.REALITY_CHECK] = (1 - (1 - p) ** more for p in (test.spa, test.reality_check))

@@ -8,6 +8,7 @@ Law 2: work that is pickled is done elsewhere only where data, code, settings an
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,13 +102,19 @@ def seal(prepared: Prepared) -> dict[str, Any]:
             "data": prepared.tape.digest, "programs": list(programs())}  # fmt: skip
 
 
+@cache
 def programs() -> tuple[str, ...]:
     """Digests of the programs that lanes need."""
     return build.program_digest(*PROGRAM), *(build.program_digest(*program) for program in PROGRAMS)
 
 
+@cache
+def code() -> tuple[str, ...]:
+    """Digests of all code that makes figures."""
+    return *programs(), *(hashlib.sha256(Path(str(m.__file__)).read_bytes()).hexdigest() for m in FIGURES)
+
+
 def shard_hash(prepared: Prepared, shard: Shard) -> str:
     """Of all that decides the figures of a shard: data, code, settings, lanes."""
     table = {key: values.tolist() for key, values in shard.table.items()}
-    code = [*programs(), *(hashlib.sha256(Path(str(m.__file__)).read_bytes()).hexdigest() for m in FIGURES)]
-    return config_hash({"config": prepared.config, "identity": prepared.identity, "code": code, "lanes": table})
+    return config_hash({"config": prepared.config, "identity": prepared.identity, "code": code(), "lanes": table})

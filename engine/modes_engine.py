@@ -69,6 +69,7 @@ def run_live(settings: Live, dump: Dump) -> int:
     from engine.live.lease import Lease as HeldLease
     from engine.live.logs import Logs
     from engine.live.nats_bus import checked
+    from engine.live.opening import ended_half
 
     checked(settings.engine, "engine")
     checked(settings.execution.account, "account")
@@ -102,6 +103,8 @@ def run_live(settings: Live, dump: Dump) -> int:
             if kernel.trading != codes.OBSERVATION:
                 await held_for(lease, lease.take_account())
         engine = engine_of(settings, plan, found, lease, held)
+        if kernel.killed and ended_half(found.journal):
+            engine.at_first(codes.CLEAR_KILL, 0.0)
         if asked:
             engine.at_first(codes.TRADING, float(level))
         served = Server(engine, settings.admin, settings.engine, root)

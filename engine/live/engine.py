@@ -31,6 +31,7 @@ from engine.live.departure import Batch, Departure
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.lease import Lease
 from engine.live.nats_bus import Bus
+from engine.live.opening import ENDING
 from engine.live.prices import Prices
 from engine.live.ready import STALL_S
 from engine.live.redis_feed import RedisFeed
@@ -77,7 +78,7 @@ class Engine:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._commands = Commands(self._take)
         self._faults, self._second = len(session.faults), 0
-        self._first: tuple[int, float] | None = None
+        self._first: list[tuple[int, float]] = []
         self.departure = Departure(session.journal, self._leave, self._fail)
         self._hearing, self.listening = False, False  # commands; feeds
         self.prices: Prices | None = None
@@ -127,7 +128,7 @@ class Engine:
 
     def at_first(self, code: int, amount: float) -> None:
         """A command that the session gets before anything else."""
-        self._first = (code, amount)
+        self._first.append((code, amount))
 
     def wake(self) -> None:
         """There is something to do."""
@@ -167,8 +168,8 @@ class Engine:
         try:
             await self.bus.start()
             await self.venue.start()
-            if self._first is not None:
-                self._order(*self._first)
+            for code, amount in self._first:
+                self._order(code, amount)
             self._hearing = True
             self.wake()
             await agree(self)
@@ -237,7 +238,7 @@ class Engine:
         self._drain(self.feed.drain())
         cancel = self.seat.cancel and self.lease.whole
         if kill := cancel and k.opened and not k.killed:
-            self._order(codes.KILL)  # until all has ended: a strategy that hears of it must not order anew
+            self._order(codes.KILL, ENDING)  # until all has ended: a strategy that hears of it must not order anew
         while self._loop.time() < until and ((cancel and k.opened) or self.venue.in_doubt
                                              or self.venue.waiting or self.departure.waiting):  # fmt: skip
             await asyncio.sleep(0.02)

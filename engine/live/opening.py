@@ -12,18 +12,32 @@ from typing import Any
 
 from engine.errors import ConfigError
 from engine.journal import Journal, JournalWriter
+from engine.journal.format import EVENTS
+from engine.kernel import codes
 from engine.plan import Find, Plan
 from engine.recovery import Recovered, recover
 from engine.session import Session
 from engine.session_loop import PROGRAM
 
 EPOCH_S = 1_704_067_200  # 2024-01-01; sessions are numbered by minutes since then, at least
+ENDING = -1.0  # `amount` of the KILL with which an engine takes its orders back when it ends
 SAME = ("strategies", "instruments", "rows", "cash", "limits", "breach", "sizes", "kernel")  # of two headers
 
 
 def folders(root: Path) -> list[Path]:
     """The journals of an engine, oldest first."""
     return sorted((path for path in root.glob("*") if (path / "000000.tape").is_file()), key=lambda path: path.name)
+
+
+def ended_half(journal: Journal) -> bool:
+    """Whether the latest kill was the engine's own, at its end; in force still, it died before it took that back."""
+    amount = 0.0
+    for block in journal.blocks():
+        if block.kind == EVENTS:
+            rows = block.rows()
+            kills = rows["amount"][(rows["kind"] == codes.COMMAND) & (rows["code"] == codes.KILL)]
+            amount = float(kills[-1]) if len(kills) else amount
+    return amount == ENDING
 
 
 def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, Any], sync_ms: float,

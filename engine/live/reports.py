@@ -172,13 +172,9 @@ class ReportFeed:
         self._highest = max(self._highest, batch.exec_id)
         if batch.exec_id < self._before and not self.behind:
             self.behind = True
-            LOG.error(
-                "account %s: the venue counts reports up to %d, %d of them were applied: it has lost its state, "
-                "and nothing it says is new here; stop and reconcile",
-                self.account,
-                batch.exec_id,
-                self._before,
-            )
+            LOG.error("account %s: the venue counts reports up to %d, %d of them were applied: it has lost its state, "
+                      "and nothing it says is new here; stop and reconcile", self.account, batch.exec_id,
+                      self._before)  # fmt: skip
         self._before = self.sequencer.last
 
     async def _watch(self) -> None:

@@ -86,9 +86,7 @@ class State:
             payload = data[at + HEAD.size : at + HEAD.size + size]
             if len(payload) < size or zlib.crc32(payload) != crc:
                 if at + HEAD.size + size < len(data):
-                    raise DataError(
-                        f"state {path}: damaged at byte {at}; remove the folder to begin with an empty book."
-                    )
+                    raise DataError(f"state {path}: damaged at byte {at}; remove the folder to begin anew.")
                 break
             at += HEAD.size + size
             self._size = at

@@ -106,7 +106,7 @@ def number(value: Any, digits: int = 2) -> str:
     if value is None:
         return "–"
     return (
-        f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else f"{value}"
     )
 
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.desk import VenueDesk
+from engine import recovery
 from engine.config import Risk, VenueModel
-from engine.journal import Journal, JournalWriter
+from engine.journal import Journal, JournalWriter, snapshots
 from engine.journal.format import EVENTS, ORDERS, segment_name
 from engine.kernel import codes
 from engine.kernel.events import Event
@@ -83,12 +84,14 @@ class World:
         self.folder, self.deaths, self.torn, self.resend_ns, self.mute = folder, list(deaths), torn, resend_ns, mute
         self.bus: list[np.ndarray[Any, Any]] = []
         self.clock, self.steps, self.died, self.findings = int(tape.events["recv"][0]), 0, [], []
+        self.seen = list[str]()
         self.session: Any = None
         self.doubt: list[int] = []
 
     def step(self, what: str) -> None:
         """One step of the engine; perhaps its last."""
         self.steps += 1
+        self.seen.append(what)
         if self.deaths and self.steps == self.deaths[0]:
             self.deaths.pop(0)
             self.steps = 0
@@ -215,8 +218,30 @@ class World:
         assert not again.difference, str(again)
 
 
-def world(folder: Path, kind: type, seed: int, deaths: list[int], **settings: Any) -> World:
-    """A short market, drained a few events at a time."""
+def mortal(made: "World", patch: pytest.MonkeyPatch) -> None:
+    """Steps inside of a journal and a recovery, too: a segment, a snapshot, what a recovery writes."""
+
+    def around(owner: Any, name: str, what: str) -> None:
+        plain = getattr(owner, name)
+
+        def instead(*words: Any, **more: Any) -> Any:
+            made.step(f"before {what}")
+            done = plain(*words, **more)
+            made.step(f"after {what}")
+            return done
+
+        patch.setattr(owner, name, instead)
+
+    around(JournalWriter, "_open", "a segment begins")
+    around(JournalWriter, "_end_segment", "a segment ends")
+    around(snapshots, "save", "a snapshot")
+    patch.setattr(recovery, "JournalWriter", type("Recovering", (JournalWriter,), {}))
+    around(recovery.JournalWriter, "orders", "the orders of a recovery")
+
+
+def world(folder: Path, kind: type, seed: int, deaths: list[int], patch: pytest.MonkeyPatch | None = None,
+          **settings: Any) -> World:  # fmt: skip
+    """A short market, drained a few events at a time. `patch`: the inside of journal and recovery has steps, too."""
     if kind is MarketMaking:
         tape = random_ticks(seed, 120)
     else:
@@ -225,6 +250,8 @@ def world(folder: Path, kind: type, seed: int, deaths: list[int], **settings: An
     events = tape.events
     cuts = np.flatnonzero(np.diff(events["ts"])) + 1
     made = World(folder, tape, kind, seed, deaths, **settings)
+    if patch is not None:
+        mortal(made, patch)
     made.run([part.copy() for part in np.split(events, cuts[:: 1 + seed % 3])])
     return made
 
@@ -251,6 +278,31 @@ def test_every_step_is_one_to_die_at(tmp_path: Path) -> None:
     assert died >= {"before the drive", "before events", "in the middle of events", "after events", "before orders",
                     "in the middle of orders", "after orders", "after the drive", "after the ack", "before a send",
                     "after a send"}  # fmt: skip
+
+
+INSIDE = {"before a segment begins", "after a segment begins", "before a segment ends", "after a segment ends",
+          "before a snapshot", "after a snapshot", "before the orders of a recovery",
+          "after the orders of a recovery"}  # fmt: skip
+
+
+def test_a_journal_and_a_recovery_have_steps_to_die_at(tmp_path: Path) -> None:
+    """Between two segments, around a snapshot, in the middle of a recovery after an orders' block was torn: once, and
+    again at the same step of the next life."""
+    with pytest.MonkeyPatch.context() as patch:
+        calm = world(tmp_path / "calm", Fuzz, 7, [], patch)
+    torn = calm.seen.index("in the middle of orders") + 1  # so that a recovery has orders to write
+    with pytest.MonkeyPatch.context() as patch:
+        once = world(tmp_path / "once", Fuzz, 7, [torn], patch, torn=40)
+    lives = once.seen[torn:]
+    died = set[str]()
+    for name in sorted(INSIDE):
+        place = lives.index(name) + 1
+        with pytest.MonkeyPatch.context() as patch:
+            made = world(tmp_path / name.replace(" ", "-"), Fuzz, 7, [torn, place, place], patch, torn=40)
+        assert made.died[:2] == ["in the middle of orders", name]
+        died |= set(made.died)
+        made.audit()
+    assert died >= INSIDE
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ journal's: no order twice, none lost, positions equal.
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from backtest import desk
 from engine import session_loop
 from engine.config import Risk
 from engine.errors import WireError
-from engine.journal import Journal
+from engine.journal import Journal, JournalWriter
 from engine.journal.format import EVENTS, ORDERS
 from engine.kernel import build, codes
 from engine.live import gate, opening
@@ -38,6 +39,7 @@ from engine.live.settings import Execution, Feed, Nats
 from engine.plan import Plan, instrument_rows, sizes_for
 from engine.registry import find
 from engine.replay import replay
+from engine.session import event
 from engine.store import open_tape
 from engine.store.instruments import InstrumentInfo
 from strategies import MarketMaking
@@ -48,13 +50,17 @@ Run = Callable[..., Any]
 INFO = InstrumentInfo("SYNTH", tick=0.01)
 NAMES = Names(("SYNTH",))
 STEPS = ("before the events", "after the events", "before the orders", "after the orders", "before the send",
-         "after the send", "before the acknowledgement")  # fmt: skip
+         "after the send", "before the acknowledgement", "after the acknowledgement", "before the snapshot",
+         "after the snapshot")  # fmt: skip
 # The command line, which kills itself the n-th time that it comes to a step.
 KILLED = """
 import os, signal, sys
 from engine.journal import JournalWriter
 from engine.live.grpc_venue import GrpcVenue
 from engine.live.reports import ReportFeed
+from engine.kernel.codes import CLEAR_KILL
+from engine.live.engine import Engine
+from engine.session import Session
 step, left = sys.argv[1], [int(sys.argv[2])]
 def die(owner, name, when):
     plain = getattr(owner, name)
@@ -69,7 +75,14 @@ def die(owner, name, when):
             os.kill(os.getpid(), signal.SIGKILL)
         return done
     setattr(owner, name, instead)
-places = {"events": (JournalWriter, "events"), "orders": (JournalWriter, "orders"), "send": (GrpcVenue, "send"),
+def clearing(self, code, *rest, plain=Engine._order):
+    if code == CLEAR_KILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(self, code, *rest)
+if step == "at the end":
+    Engine._order, step = clearing, ""
+places = {"snapshot": (Session, "snapshot"),
+          "events": (JournalWriter, "events"), "orders": (JournalWriter, "orders"), "send": (GrpcVenue, "send"),
           "acknowledgement": (ReportFeed, "journalled")}
 if step:
     when, place = step.split(" the ")
@@ -294,21 +307,37 @@ def test_law_9_exactly_once(images: None, redis: Server, nats: Server, tmp_path:
         await floor.open()
         publishing = floor.publish(1000.0)
         for count, step in enumerate(STEPS):
-            process = await start(step, 20 + count)
+            process = await start(step, 1 if "snapshot" in step else 20 + count)
             await until(lambda p=process: p.process.poll() is not None, 60.0)
             assert process.process.returncode == -signal.SIGKILL, process.said()
             await asyncio.sleep(1.2)  # until its lease has ended
-        process = await start("", 0)
-        await until(lambda: "Data" in process.said() or process.process.poll() is not None, 60.0)
-        await asyncio.sleep(2.0)
-        process.process.send_signal(signal.SIGTERM)
-        await until(lambda: process.process.poll() is not None, 30.0)
+        for step, code in (("at the end", -signal.SIGKILL), ("", 0)):  # between its own kill and what takes that back
+            process = await start(step, 0)
+            await until(lambda p=process: "Data" in p.said() or p.process.poll() is not None, 60.0)
+            await asyncio.sleep(2.0)
+            process.process.send_signal(signal.SIGTERM)
+            await until(lambda p=process: p.process.poll() is not None, 30.0)
+            assert process.process.returncode == code, process.said()
+            await asyncio.sleep(1.2)
+        orders = re.search(r"Ended .* ([\d,]+) orders", process.said())
+        assert orders and int(orders[1].replace(",", "")) > 1, "it is not killed: it was its own kill"
         assert process.process.returncode == 0 and "numba imported: False" in process.said(), process.said()
         agree(floor, tmp_path / "journals" / floor.name)
         await floor.close()
         await publishing
 
-    run(main(), 400.0)
+    run(main(), 600.0)
+
+
+def test_whose_kill_it_was(tmp_path: Path) -> None:
+    """The engine's own, at an end that it did not live to see, or an operator's."""
+    writer = JournalWriter(tmp_path / "j", {"session": 1})
+    assert not opening.ended_half(Journal(tmp_path / "j"))
+    for amount, ours in ((opening.ENDING, True), (0.0, False), (1.0, False), (opening.ENDING, True)):
+        writer.events(event(codes.COMMAND, 5, code=codes.KILL, amount=amount))
+        writer.events(event(codes.TIMER, 6))
+        assert opening.ended_half(Journal(tmp_path / "j")) == ours
+    writer.close()
 
 
 def agree(floor: Floor, folder: Path) -> None:

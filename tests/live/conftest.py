@@ -53,10 +53,11 @@ def own_nats(tmp_path: Path) -> Iterator[Server]:
 def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Run a test's coroutine to its end, within a time."""
 
-    def go(what: Coroutine[Any, Any, Any], limit: float = 30.0) -> Any:
+    def go(what: Coroutine[Any, Any, Any], limit: float = 60.0) -> Any:
         async def limited() -> Any:
             try:
-                return await asyncio.wait_for(what, limit)
+                async with asyncio.timeout(limit):
+                    return await what
             finally:
                 await asyncio.sleep(0.01)  # what was closed at the end is closed now
 
@@ -65,7 +66,7 @@ def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     return go
 
 
-async def until(condition: Callable[[], Any], limit: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], limit: float = 20.0) -> None:
     """Wait for something to become true."""
     loop = asyncio.get_running_loop()
     end = loop.time() + limit

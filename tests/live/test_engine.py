@@ -25,7 +25,7 @@ from engine.errors import WireError
 from engine.journal import Journal, JournalWriter
 from engine.journal.format import EVENTS, ORDERS
 from engine.kernel import build, codes
-from engine.live import gate, opening
+from engine.live import gate, opening, redis_feed
 from engine.live.codec import Names
 from engine.live.engine import Engine, Seat
 from engine.live.grpc_venue import GrpcVenue
@@ -272,12 +272,18 @@ def test_a_second_one_does_not_start(redis: Server, run: Run) -> None:
     run(main())
 
 
-def test_an_idle_connection_is_kept(redis: Server, run: Run) -> None:
+def test_an_idle_connection_is_kept(redis: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked, and its answers are a sign of life."""
+
     async def main() -> None:
+        monkeypatch.setattr(redis_feed, "PING_S", 0.05)
+        monkeypatch.setattr(redis_feed, "DEAD_S", 1.05)
         feed = feed_of(Feed(url=redis.url, channels=("nobody.*",)), NAMES, Quarantine())
         await feed.start(lambda: None)
         await until(lambda: feed.connected)
-        await asyncio.sleep(4.0)
+        (connection,) = feed._open
+        heard = connection.heard
+        await until(lambda: connection.heard >= heard + 2)
         assert feed.connected and not feed.counts["disconnects"]
         await feed.stop()
 

@@ -166,10 +166,10 @@ def test_a_venue_that_lost_its_state_is_noticed(nats: Server, run: Run) -> None:
     async def main() -> None:
         account = fresh()
         async with side(nats.url, account, 100, durable=False) as engine, venue(nats.url, account, False) as publisher:
-            for _ in range(2):
+            for n in (3, 4):
                 assert not engine.feed.behind
-                publisher.positions({}, 3, 1)
-                await asyncio.sleep(0.1)
+                publisher.positions({}, n, 1)
+                await until(lambda n=n: engine.feed.positions_exec == n)
             assert engine.feed.behind
 
     run(main())
@@ -204,7 +204,7 @@ def test_what_cannot_be_used_is_acknowledged_all_the_same(nats: Server, run: Run
                 strange.reports[0].code = codes.FILL
                 await publisher.bus.keep(publisher.subject, strange.SerializeToString(), f"{account}{n}")
             await until(lambda: engine.feed.quarantine.counts["report"] == 3)
-            await until(lambda: not engine.feed._unacknowledged, 1.5)
+            await until(lambda: not engine.feed._unacknowledged)
             assert engine.read() == [1] and engine.feed.sequencer.last == 4
 
     run(main())

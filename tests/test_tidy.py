@@ -4,6 +4,7 @@ The sizes are a ratchet: a lower number merges, a higher one does not.
 """
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -72,6 +73,11 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree(path)))
+
+
 def at(path: Path, line: int = 0) -> str:
     return f"{path.relative_to(ROOT)}:{line}" if line else str(path.relative_to(ROOT))
 
@@ -98,7 +104,7 @@ def test_sizes_of_functions() -> None:
     functions = (
         (p, f)
         for p in files(*SOURCE)
-        for f in ast.walk(tree(p))
+        for f in nodes(p)
         if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)
     )
     none(
@@ -132,7 +138,7 @@ def test_modules_have_docstrings() -> None:
 
 def defined(path: Path) -> Iterator[tuple[str, int]]:
     """Every name that a file defines: functions, classes, arguments, variables, fields."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, node.lineno
         elif isinstance(node, ast.arg):
@@ -181,7 +187,7 @@ def test_no_scalar_numpy_in_what_is_compiled() -> None:
         (
             f"{at(p, node.lineno)} np.{node.attr}"
             for p in compiled
-            for node in ast.walk(tree(p))
+            for node in nodes(p)
             if isinstance(node, ast.Attribute) and node.attr in SCALAR_NUMPY
             if isinstance(node.value, ast.Name) and node.value.id in ("np", "numpy")
         ),
@@ -213,7 +219,7 @@ def test_errors_are_not_swallowed() -> None:
         return kind is None or (isinstance(kind, ast.Name) and kind.id in ("Exception", "BaseException"))
 
     def reasons(path: Path) -> Iterator[tuple[int, str]]:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ExceptHandler):
                 # To go on with the next of several attempts is an answer to an error that is named.
                 nothing = all(isinstance(s, ast.Pass) or is_ellipsis(s) for s in node.body)
@@ -248,13 +254,14 @@ def test_nothing_is_left_for_later() -> None:
     )
 
 
-TEXTS = ("*.py", "*.toml", "*.txt", "*.md", "*.yaml", "*.yml", "Makefile", ".ci/run", "Dockerfile", "*.ipynb")
+SUFFIXES, NAMES = {".py", ".toml", ".txt", ".md", ".yaml", ".yml", ".ipynb"}, {"Makefile", "run", "Dockerfile"}
+HIDDEN = {".git", ".venv", ".venvs", ".pytest_cache", "outputs", "build", "dist", "__pycache__", "mlruns"}
 
 
 def texts() -> Iterator[Path]:
-    kept = (path for pattern in TEXTS for path in ROOT.glob(f"**/{pattern}"))
-    hidden = {".venv", ".venvs", ".pytest_cache", "outputs", "build", "dist", "__pycache__", "mlruns"}
-    return (p for p in kept if p.is_file() and not hidden & set(p.relative_to(ROOT).parts))
+    for folder, inner, names in os.walk(ROOT):
+        inner[:] = [name for name in inner if name not in HIDDEN]
+        yield from (Path(folder, name) for name in names if name in NAMES or Path(name).suffix in SUFFIXES)
 
 
 def test_no_machine_is_named() -> None:
@@ -283,12 +290,15 @@ def test_pins_are_names_and_versions(path: Path) -> None:
     )
 
 
-def imported(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree(path)):
+@cache
+def imported(path: Path) -> list[tuple[str, int]]:
+    found = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield "." * node.level + (node.module or ""), node.lineno
+            found.append(("." * node.level + (node.module or ""), node.lineno))
+    return found
 
 
 def strangers(paths: list[Path], allowed: set[str]) -> Iterator[str]:

@@ -37,10 +37,10 @@ live: setup  ## a live session on this machine for a minute: servers, paper venu
 	@$(BIN)/tandem mode=demo
 
 test: setup  ## the fast suite
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 slow: setup  ## what takes longer: notebooks, peers, full matrices, more examples
-	$(BIN)/pytest -n 2 -m slow --hypothesis-profile=thorough
+	$(BIN)/pytest -n 2 --dist worksteal -m slow --hypothesis-profile=thorough
 
 check: setup  ## ruff, mypy, the floors, the house rules
 	$(BIN)/ruff check .

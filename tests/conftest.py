@@ -4,7 +4,12 @@ Compiled images and imported datasets go below .pytest_cache: the user's own cac
 run of the tests is warm.
 """
 
+import fcntl
+import importlib.metadata
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -33,9 +38,51 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def new_store() -> Callable[[Path], str]:
+    """Lay an empty store of MLflow in a directory; its address. MLflow makes the tables once, which takes seconds."""
+    from engine import tracking
+
+    made = KEPT / f"mlflow-{importlib.metadata.version('mlflow')}.db"
+
+    def lay(place: Path) -> str:
+        if not made.exists():
+            KEPT.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=KEPT) as folder, tracking._contained(f"sqlite:///{folder}/db", None):
+                tracking._client(f"sqlite:///{folder}/db")
+                os.replace(f"{folder}/db", made)
+        return f"sqlite:///{shutil.copy(made, place / 'mlflow.db')}"
+
+    return lay
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """Recorded market data that lies beside the repository; tests that need it are skipped where it is absent."""
     path = ROOT.parent / "shared" / "data" / "real"
     if not path.is_dir():
         pytest.skip(f"no recorded market data at ../{path.relative_to(ROOT.parent)}")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers share out what takes long to compile: each program is compiled by one of them, whichever is free."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    from backtest import desk, drive, lane_pass
+    from engine import session
+    from engine.kernel import build
+    from tests.laws.world import Fuzz, FuzzAll, FuzzTicks
+
+    shared = tmp_path_factory.getbasetemp().parent
+    programs = (desk.PROGRAM, *reversed(drive.PROGRAMS), session.PROGRAM, lane_pass.PROGRAM)
+    work = {name: lambda name=name, entries=entries: build.program(name, entries) for name, entries in programs}
+    work |= {one.__name__: lambda one=one: build.handlers(one) for one in (Fuzz, FuzzTicks, FuzzAll)}
+    for wait in (fcntl.LOCK_NB, 0):  # first what nobody works at, then what the others have done
+        for name, make in work.items():
+            with (shared / f"{name}.lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | wait)
+                except BlockingIOError:
+                    continue
+                make()

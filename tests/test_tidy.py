@@ -102,10 +102,7 @@ def test_size_in_all() -> None:
 
 def test_sizes_of_functions() -> None:
     functions = (
-        (p, f)
-        for p in files(*SOURCE)
-        for f in nodes(p)
-        if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)
+        (p, f) for p in files(*SOURCE) for f in nodes(p) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)
     )
     none(
         (

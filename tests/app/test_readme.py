@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from engine import registry
 from engine.kernel import indicators
 from engine.kernel.layout import Record
@@ -12,6 +14,7 @@ from engine.modes import MODES
 from tests.app.readme import README, executed
 
 
+@pytest.mark.slow
 def test_commands_and_programs_print_what_is_shown(compiled: None) -> None:
     text = README.read_text()
     assert text.count("```console") >= 4 and "Total return" in text

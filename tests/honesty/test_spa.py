@@ -49,7 +49,7 @@ def test_variance_is_what_the_bootstrap_gives() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([0.0, 0.001]))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_as_the_papers_say_it(seed: int, count: int, base: float) -> None:
     returns = lanes(60, count, seed, 0.002)
     found = superior(returns, base, seed=seed, count=40, block=3.0)
@@ -77,7 +77,7 @@ def test_as_the_papers_say_it(seed: int, count: int, base: float) -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(0.01, 100))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_order_scale_and_idle_lanes_do_not_matter(seed: int, scale: float) -> None:
     returns = lanes(80, 6, seed, 0.001)
     order = np.random.default_rng(seed).permutation(6)

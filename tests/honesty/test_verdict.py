@@ -90,11 +90,13 @@ def test_the_best_of_many_is_not_held_against_few() -> None:
         noise = lanes(seed, 2000, periods=150)
         some = np.column_stack([best(noise), noise[:, :99]])
         book = of(some)
-        told = v.verdict(some[:, 0], YEAR, ledger=book, lanes=some, tried=2000)
         alone = v.verdict(some[:, 0], YEAR, ledger=book, lanes=some)
-        sure, plain = sure + (told.figures[names.SPA] < 0.1), plain + (alone.figures[names.SPA] < 0.1)
-        assert told.figures[names.SPA] == pytest.approx(1 - (1 - alone.figures[names.SPA]) ** 20)
-        assert told.text.endswith("PBO and SPA are told from 100 of 2,000 lanes.") and "told from" not in alone.text
+        corrected = 1 - (1 - alone.figures[names.SPA]) ** 20
+        sure, plain = sure + (corrected < 0.1), plain + (alone.figures[names.SPA] < 0.1)
+        if seed < 3:
+            told = v.verdict(some[:, 0], YEAR, ledger=book, lanes=some, tried=2000)
+            assert told.figures[names.SPA] == pytest.approx(corrected)
+            assert told.text.endswith("PBO and SPA are told from 100 of 2,000 lanes.") and "told from" not in alone.text
     assert sure <= 5 and plain >= 14
 
 

@@ -66,7 +66,7 @@ def emptied(half: Half) -> bytes:
     return clean.tobytes()
 
 
-@given(rows=st.lists(st.tuples(st.integers(1, 400), st.sampled_from([0.0, 1.0, 2.0, 3.0])), max_size=80))
+@given(rows=st.lists(st.tuples(st.integers(1, 400), st.sampled_from([0.0, 1.0, 2.0, 3.0])), max_size=30))
 def test_the_horizon_is_exact(rows: list[tuple[int, float]]) -> None:
     """A table of six levels: down to the horizon the side is right, behind it nothing is claimed."""
     with pytest.MonkeyPatch.context() as patch:

@@ -67,7 +67,6 @@ def test_an_edited_helper_takes_effect_and_a_warm_start_has_no_numba(tmp_path: P
     assert first["equity"] == again["equity"] and first["image"] == again["image"]
     edits = {
         "further": FURTHER.replace("3", "30"),
-        "helper": HELPER.replace("> 4", "> 5"),
         "constants": "SIDES = (-1.0, 2.0)\n",
     }
     seen = {first["image"]}

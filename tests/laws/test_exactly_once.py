@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest.desk import VenueDesk
@@ -271,7 +271,7 @@ def test_whenever_it_dies(kind: type, seed: int, deaths: list[int], torn: int, r
 
 def test_every_step_is_one_to_die_at(tmp_path: Path) -> None:
     died = set()
-    for first in range(1, 40):
+    for first in range(1, 26):
         made = world(tmp_path / f"{first}", Fuzz, 7, [first, 3], torn=40)
         died |= set(made.died)
         made.audit()
@@ -306,6 +306,7 @@ def test_a_journal_and_a_recovery_have_steps_to_die_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@settings(max_examples=150)
 @given(KINDS, st.integers(0, 10_000), st.lists(st.integers(1, 200), max_size=12), st.integers(0, 99),
        st.sampled_from([0, SECOND]), st.integers(0, 5))  # fmt: skip
 def test_thoroughly(kind: type, seed: int, deaths: list[int], torn: int, resend_ns: int, mute: int) -> None:

@@ -32,7 +32,7 @@ COSTS: dict[str, Any] = {"taker_bps": 5.0, "slippage_bps": 2.0, "leverage": 2.0,
 
 @each
 def test_on_made_bars(name: str) -> None:
-    checked = check_strategy(CANDIDATES[name], events=1500, short=240, **COSTS)
+    checked = check_strategy(CANDIDATES[name], events=900, short=120, **COSTS)
     assert checked.laws == (
         "determinism",
         "chunking",
@@ -50,14 +50,14 @@ def test_on_made_bars(name: str) -> None:
 def test_on_ticks(name: str) -> None:
     """Quotes and trades; who only knows bars does nothing, and keeps every law at it."""
     late = VenueModel(order_ms=2.0, report_ms=1.0, queue="power", taker_bps=2.0, maker_bps=-0.1)
-    checked = check_strategy(CANDIDATES[name], random_ticks(1, 1500), short=240, tries=2, venue=late, leverage=4.0)
+    checked = check_strategy(CANDIDATES[name], random_ticks(1, 1000), short=120, tries=2, venue=late, leverage=4.0)
     assert checked.orders > 0 or "on_quote" not in CANDIDATES[name].handlers
 
 
 @on_bars
 def test_on_recorded_equities(name: str) -> None:
     """Daily bars with splits and dividends kept as events."""
-    checked = check_strategy(CANDIDATES[name], "equities", events=4000, short=200, tries=2, **COSTS)
+    checked = check_strategy(CANDIDATES[name], "equities", events=2400, short=100, tries=2, **COSTS)
     assert checked.orders > 0, f"{name} does nothing on real data"
 
 
@@ -68,15 +68,15 @@ def test_on_recorded_currencies(name: str, real_data: Path) -> None:
         pytest.skip("no recorded hours of EURUSD")
     frame = pl.read_csv(path, try_parse_dates=True).rename({"": "time"})
     options = {"timezone": "UTC", "label": "end", "tick": 0.00001}
-    checked = check_strategy(CANDIDATES[name], frame, events=2000, short=150, tries=2, open_options=options, **COSTS)
-    assert checked.events == 2000
+    checked = check_strategy(CANDIDATES[name], frame, events=1200, short=80, tries=2, open_options=options, **COSTS)
+    assert checked.events == 1200
 
 
 @pytest.mark.slow
 @each
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_on_much(name: str, seed: int) -> None:
-    check_strategy(CANDIDATES[name], events=20_000, short=2_000, seed=seed, tries=10, **COSTS)
+    check_strategy(CANDIDATES[name], events=20_000, short=1_000, seed=seed, tries=10, **COSTS)
 
 
 COUNT = itertools.count()

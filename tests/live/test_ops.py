@@ -341,9 +341,10 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
         logs.Logs(tmp_path / "x.log" / "y")
 
 
-def test_a_session_is_a_run_of_kind_live(fake: FakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_is_a_run_of_kind_live(fake: FakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+                                         new_store: Callable[[Path], str]) -> None:  # fmt: skip
     """Read back from a real store; an outage is a warning."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = new_store(tmp_path)
     told = track.request(fake, "mine", Tracking(experiment="live tests", uri=uri))
     made = track.log(told)
     assert made is not None

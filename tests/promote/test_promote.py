@@ -37,8 +37,8 @@ LIMITS = {"leverage": 1.0, "drawdown": 0.2, "breach": {"drawdown": "flatten"}}
 class Desk:
     """A store, data and a strategy of a user's, in files."""
 
-    def __init__(self, place: Path) -> None:
-        self.place, self.uri = place, f"sqlite:///{place / 'mlflow.db'}"
+    def __init__(self, place: Path, uri: str) -> None:
+        self.place, self.uri = place, uri
         self.data = place / "bars.parquet"
         synthetic_frame(600, seed=28, step_ns=86_400_000_000_000).write_parquet(self.data)
         (place / "wide.py").write_text("TENTH = 0.9\n")
@@ -75,9 +75,10 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def desk(tmp_path_factory: pytest.TempPathFactory, new_store: Any) -> Desk:
     """One for all tests: creating a store takes seconds."""
-    return Desk(tmp_path_factory.mktemp("desk"))
+    place = tmp_path_factory.mktemp("desk")
+    return Desk(place, new_store(place))
 
 
 @pytest.fixture(scope="module")

@@ -106,11 +106,11 @@ def test_a_sweep_of_several_structures_saw_the_data_of_all() -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def store(tmp_path_factory: pytest.TempPathFactory, new_store: Any) -> Any:
     """Sweeps of forty thousand lanes each, 25 of them, in a real store; one of them was deleted in the UI."""
     from mlflow.entities import Metric, RunTag
 
-    uri = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'mlflow.db'}"
+    uri = new_store(tmp_path_factory.mktemp("ledger"))
     with tracking._contained(uri, None):
         client = tracking._client(uri)
         experiment = tracking._experiment(client, "momentum", uri)

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def tracked(crossing: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def tracked(crossing: Any, tmp_path_factory: pytest.TempPathFactory, new_store: Any) -> Any:
     """One store with two runs, and a client on it; creating its tables takes seconds."""
     place = tmp_path_factory.mktemp("tracked")
-    uri = f"sqlite:///{place / 'mlflow.db'}"
+    uri = new_store(place)
     runs = []
     for fast in (10, 20):
         result = crossing(fast=fast)

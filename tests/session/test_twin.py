@@ -26,7 +26,7 @@ FEES = {"taker_bps": 5.0}
 
 def traded(folder: Path, name: str, tape: Tape, venue: VenueModel) -> None:
     strategy = BUILT_IN[name](**QUICK.get(name, {}))
-    prepared = prepare(strategy, tape, compiled=False, venue=venue, leverage=4.0)
+    prepared = prepare(strategy, tape, venue=venue, leverage=4.0)
     journal = JournalWriter(folder, prepared.plan((name,)).header(PROGRAM), sync_ms=math.inf)
     Parity(prepared, journal).run()
     journal.seal()

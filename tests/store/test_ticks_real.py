@@ -111,7 +111,10 @@ BINANCE = [
 ]
 
 
-@pytest.mark.parametrize(("files", "groups", "wrong"), BINANCE, ids=[files[0] for files, _, _ in BINANCE])
+@pytest.mark.parametrize(
+    ("files", "groups", "wrong"),
+    [pytest.param(*one, marks=[pytest.mark.slow] * (n > 0), id=one[0][0]) for n, one in enumerate(BINANCE)],
+)
 def test_books_of_binance_never_cross(places: Path, files: list[str], groups: int, wrong: int) -> None:
     paths = [REAL / "binance_ws" / name for name in files]
     import_ticks("ws", paths, vendor="binance_ws", recv_shift="auto")
@@ -125,6 +128,7 @@ def test_books_of_binance_never_cross(places: Path, files: list[str], groups: in
     assert (events["source"] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_second_day_of_binance_goes_on_from_the_first(places: Path) -> None:
     first, day = REAL / "binance_ws/usdm/btcusdt_20240718.gz", places / "second.gz"
     with gzip.open(REAL / "binance_ws/usdm/btcusdt_20240719.gz") as file:

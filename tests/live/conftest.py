@@ -53,7 +53,7 @@ def own_nats(tmp_path: Path) -> Iterator[Server]:
 def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Run a test's coroutine to its end, within a time."""
 
-    def go(what: Coroutine[Any, Any, Any], limit: float = 60.0) -> Any:
+    def go(what: Coroutine[Any, Any, Any], limit: float = 180.0) -> Any:
         async def limited() -> Any:
             try:
                 async with asyncio.timeout(limit):

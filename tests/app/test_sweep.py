@@ -58,6 +58,21 @@ def test_without_a_report_none_is_named_and_a_terminal_hears_what_takes_time(
     assert not list(place.rglob("sweep.html"))
 
 
+def test_who_reads_elsewhere_than_at_a_terminal_hears_too(tandem: Tandem, place: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr("engine.modes_sweep.LONG", 0)
+    monkeypatch.setattr("engine.store.files.LINE_S", 0.0)
+    said = tandem(*SHORT[:-1], "strategy.fast=5,10", "sweep.best=0")
+    assert "tandem: sweep: 2 lanes of Momentum on 2,136 events\n" in said.err
+    assert "tandem: validation: 2 lanes, walk_forward over 5 folds and tests of luck\n" in said.err
+    assert re.search(r"^tandem: sweep: 2 of 2 lanes after 0 s, 0 s to go$", said.err, re.MULTILINE)
+    (where,) = place.glob("outputs/*-sweep")
+    assert "swept:\n  strategy.fast: 5,10\n" in (where / "config.yaml").read_text()
+    page = (where / "sweep.html").read_text()
+    assert "Sweep of Momentum over fast on equities" in page
+    assert "(AAPL, GOOG, IBM, MSFT), 2000-03-01 to 2002-12-31: 2 lanes by sharpe; tested out of sample by" in page
+
+
 def test_a_lane_is_named_by_its_axes() -> None:
     about = {"structures": [{"names": {"venue": "retail"}}], "axes": ["strategy.fast", "cash"]}
     row = {"venue": "retail", "strategy.fast": 10, "cash": 1e5}

@@ -58,14 +58,14 @@ class Bare(Strategy):
 
     fast: int = param(10)
     slow: int = param(50)
-    qty: float = param(1.0)
+    qty: float = param(100.0)
     short: bool = param(False)
     fast_mean: Mean
     slow_mean: Mean
 
 
 SETTINGS: list[dict[str, Any]] = [
-    {"qty": 100.0},
+    {"qty": 1.0},
     {"fast": 3, "slow": 9, "qty": 50.0, "short": True},
     {"fast": 2, "slow": 1000},
 ]

@@ -22,7 +22,7 @@ class FakeEngine:
     def __init__(self, folder: Path) -> None:
         rows = np.zeros(2, Instrument.dtype)
         rows["tick"], rows["lot"], rows["multiplier"], rows["margin"], rows["allowed"] = 0.01, 0.5, 2.0, 1.0, 1
-        placed = [Placed(Momentum(fast=f, slow=50), (0, 1), {}) for f in (5, 10)]
+        placed = [Placed(Momentum(fast=f, slow=50, qty=1.0), (0, 1), {}) for f in (5, 10)]
         machine = Machine(placed, rows, cash=1000.0, session=7)
         apply_fill(machine.kernel, 0, 0, 3, 10.0, 0.25)
         apply_mark(machine.kernel, markets(machine.kernel, 0), 5, 12.0)

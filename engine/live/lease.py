@@ -150,7 +150,7 @@ class Lease:
                     said = await open_now[0].call("EVAL", RENEW, len(keys), *keys, self.owner, int(self.ttl_s * 1000),
                                                   self.token)  # fmt: skip
             except (WireError, OSError, TimeoutError) as error:
-                why = f"Redis: {error}"
+                why = f"Redis: {error}" if str(error) else "Redis did not answer in time"
                 await asyncio.sleep(min(0.1, self.ttl_s / 20))
                 continue
             if said != b"OK":

@@ -68,6 +68,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("mode=backtest", "data=ideas.py", "data.timezone=Berlin"), ("timezone", "Did you mean Europe/Berlin?")),
     (("mode=import", "soruces=a.csv"), ("'soruces'", "Did you mean sources?")),
     (("mode=compile", "strategies=[momentun]"), ("'momentun'", "Did you mean momentum?")),
+    (("mode=compile", "programs=[sesion]"), ("no program 'sesion'; there are ", "session", "gate")),
     (("mode=ui", "port=0"), ("port must be > 0",)),
     (("mode=publish", "url=redis://127.0.0.1:1", "data=equities"), ("Redis at redis://127.0.0.1:1 is not reachable",)),
     (("mode=publish", "url=http://x", "data=equities"), ("write redis://host:port",)),

@@ -156,7 +156,7 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
     assert "Of 2 lanes tried of " in run.data.tags["mlflow.note.content"]
     page = tables.verdict(result.verdict)
     assert (
-        "Of 2 lanes tried of Crossing in experiment crossings" in page
+        "Of 2 lanes tried of momentum in experiment crossings" in page
         and "Out of sample: untested" in page
         and page.count("<tr>") >= 8
     )

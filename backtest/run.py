@@ -7,7 +7,7 @@ one likes; `backtest` is both in one call.
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from functools import cached_property, partial
@@ -30,13 +30,13 @@ from backtest.drive import (
 )
 from backtest.latency import read_latencies
 from backtest.result import Result
-from engine.config import Risk, VenueModel, config_hash
-from engine.errors import ConfigError, StrategyFault
+from engine.config import Risk, VenueModel, config_hash, unknown
+from engine.errors import ConfigError, StrategyError, StrategyFault
 from engine.faults import Caught, told
 from engine.kernel import build, codes, image
 from engine.kernel.machine import Machine, Placed, Sizes, python_handlers
 from engine.kernel.records import Curve, slots
-from engine.kernel.strategy import Strategy
+from engine.kernel.strategy import HANDLERS, Strategy
 from engine.plan import Plan, instrument_rows, sizes_for
 from engine.session import halt_error
 from engine.store import open_tape
@@ -59,6 +59,9 @@ def backtest(strategy: "Strategy | Sequence[Strategy]", data: Any, **settings: A
     return prepare(strategy, data, **settings).run()
 
 
+TOLD = {"on_bar": "bars", "on_quote": "quotes", "on_trade": "trades", "on_depth": "depth"}
+
+
 def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments: Any = None,
             start: Span = None, end: Span = None, cash: float = 100_000.0, risk: Risk | None = None,
             venue: VenueModel | None = None, compiled: bool = True,
@@ -68,7 +71,8 @@ def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments
     """Everything ready to run.
 
     `data`: a dataset's name, a path, or a polars frame with a time column and OHLCV. `start`, `end`: [start, end) on
-    the bars' close times. `cash` in account currency. Fields of Risk and VenueModel may be given by their name
+    the bars' close times. `open_options`: what `open_tape` takes besides, such as `{"timezone": "Europe/Berlin"}`.
+    `cash` in account currency. Fields of Risk and VenueModel may be given by their name
     (`taker_bps=5, leverage=2`). `on_fault`: "raise" stops at the first fault of a strategy, "continue" lets the others
     go on. `compiled=False` runs the same code in plain Python, thousands of times slower, for a debugger.
 
@@ -88,9 +92,26 @@ def prepare(strategy: "Strategy | Sequence[Strategy]", data: Any, *, instruments
     risk, venue = _with(Risk() if risk is None else risk, VenueModel() if venue is None else venue, short)
     tape = open_tape(data, instruments, start, end, **(open_options or {}))
     found = Prepared(given, tape, float(cash), risk, venue, compiled, sizes, on_fault, name)
+    for one, its in zip(given, found.images, strict=True):
+        check_heard(one, its.addresses if its is not None else one.handlers, tape)
     found.opened = {"source": _source(data), "start": _plain(start), "end": _plain(end), "options": open_options or {},
                     "instruments": [instruments] if isinstance(instruments, str) else instruments}  # fmt: skip
     return found
+
+
+def check_heard(strategy: Strategy, handlers: Iterable[str], tape: Any) -> None:
+    """Raise StrategyError for a strategy that no event of the tape would ever reach."""
+    if {"on_slice", "on_start", "on_timer"} & set(handlers):
+        return
+    wanted, kinds = [HANDLERS[name][0] for name in handlers if name in TOLD], tape.events["kind"]
+    if np.isin(kinds[:4096], wanted).any() or np.isin(kinds, wanted).any():
+        return
+    held = [name for name in TOLD if (kinds == HANDLERS[name][0]).any()]
+    raise StrategyError(
+        f"{type(strategy).__qualname__} has {', '.join(handlers)}, and {tape.name or 'the data'} holds "
+        f"{' and '.join(TOLD[name] for name in held) or 'no market data'}: none of its handlers would ever run. Choose "
+        f"data that it listens to, or write {' or '.join(held) or 'another handler'}."
+    )
 
 
 def _source(data: Any) -> str | None:
@@ -120,9 +141,7 @@ def _with(risk: Risk, venue: VenueModel, short: dict[str, Any]) -> tuple[Risk, V
         elif key in second:
             second[key] = value
         else:
-            raise ConfigError(
-                f"Unknown setting {key!r}; there are instruments, start, end, cash, {', '.join([*first, *second])}."
-            )
+            raise unknown("setting", key, ["instruments", "start", "end", "cash", "open_options", *first, *second])
     return Risk(**first), VenueModel(**second)
 
 

@@ -15,13 +15,14 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args
 
 from engine.errors import ConfigError, TandemError
+from engine.interrupts import INTERRUPTED, end_when_stuck
 
 if TYPE_CHECKING:
     from engine.config import Settings
 
 OPEN = {"strategy": "name", "data": "source"}  # groups that take any name or path, and the key that gets it
 FLAGS = "-m, --help, --cfg job|hydra|all, --version, --completion bash|zsh"
-INTERRUPTED = 130
+COMPUTES = ("backtest", "best", "check")  # modes that run handlers of a user's
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +57,8 @@ def run(argv: list[str]) -> int:
     from engine.modes import MODES
 
     mode = chosen_mode(given, MODES, optional=bool({"--help", "--cfg", "--multirun"} & set(flags)))
+    if "--help" not in flags and (mode in COMPUTES or "--multirun" in flags):
+        end_when_stuck()
     if "--multirun" in flags and "--help" not in flags:
         return multirun(mode, given, flags)
     if not mode and "--cfg" in flags and "--help" not in flags:

@@ -43,7 +43,7 @@ def program(name: str, entries: dict[str, Any]) -> image.Image:
         return found
     _refuse_if_forbidden(f"The program {name}")
     print(
-        f"tandem: compiling the {name} program once for this machine, some ten seconds ...",
+        f"tandem: compiling the {name} program once for this machine, up to a minute ...",
         file=sys.stderr,
         flush=True,
     )

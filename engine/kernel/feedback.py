@@ -13,7 +13,8 @@ from engine.kernel.source import place
 from engine.kernel.strategy import Strategy
 
 FIXED = "The state of a strategy has a fixed layout, so that it can be saved, compared and compiled"
-HOLD = "Declare `values: Array[float, 100]` in the class body, or use an indicator such as Mean"
+HOLD = ("Declare `values: Array[float, 100]` in the class body (from engine.kernel.strategy import Array), or use an "
+        "indicator such as Mean")  # fmt: skip
 DEBUG = "To look inside, run it with compiled=False and a debugger; what happened is in the frames of the result"
 MOVE = "Write plain statements, or a function of its own beside the class"
 OPENS = "a `with` block. Handlers open nothing: no files, no locks, no connections."
@@ -77,6 +78,8 @@ SAID = (
     (r"too many positional arguments", "the call has too many arguments"),
     (r"Type of variable '\$", "the compiler finds no type for a part of this line (a `:=` in a comparison is such); "
                                "split it into several"),
+    (r"built-in function (?:get|set)item", "this cannot be indexed; an Array can, and a Window is read by value(k), "
+                                           "0 being the newest"),
     (r"Cannot cast (\w+) to (?:float|int)\d+", r"`\1` stands where a number must be"),
 )  # fmt: skip
 

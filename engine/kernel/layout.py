@@ -167,7 +167,8 @@ def _kind(where: str, hint: Any, capacity: int) -> tuple[Any, Any, int, int | No
         return hint, None, 0, None
     name = getattr(hint, "__name__", str(hint))
     cure = CURES.get(get_origin(hint) or hint, "float, int, bool, Array[float, 100], a Record or an indicator")
-    raise StrategyError(f"{where}: a field cannot be a {name}, because state has a fixed layout. Use {cure} instead.")
+    raise StrategyError(f"{where}: a field cannot be a {name}, because state has a fixed layout. Use {cure} instead "
+                        "(from engine.kernel.strategy import Array).")  # fmt: skip
 
 
 class Record:

@@ -178,6 +178,8 @@ class Lines(ast.NodeVisitor):
     # expressions
 
     def visit_Constant(self, node: ast.Constant) -> None:
+        if str(node.value).lower().strip("+-") in ("nan", "inf"):
+            self.fail(node, "is a string; write math.nan or math.inf, with `import math` above the class.")
         if isinstance(node.value, str | bytes):
             self.fail(node, f"is a string. Handlers know numbers only; use codes of your own: `UP = 1`. {DEBUG}.")
 

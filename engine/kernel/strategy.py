@@ -17,6 +17,7 @@ import numpy as np
 from engine.errors import StrategyError
 from engine.kernel import codes
 from engine.kernel.events import Bar, Depth, Quote, Report, Slice, Timer, Trade
+from engine.kernel.layout import Array as Array
 from engine.kernel.layout import Field, PerInstrument, Record, declared_at
 
 # handler -> (event kind, what its second argument is)

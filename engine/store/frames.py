@@ -31,6 +31,13 @@ STYLES = (("day", "%Y-%m-%d"), ("day", "%Y%m%d"), ("day", "%Y/%m/%d"), (None, No
 EPOCHS = ((10**8, 10**10, 10**9), (10**11, 10**13, 10**6), (10**14, 10**16, 10**3), (10**17, 10**19, 1))
 
 
+def mapped(missing: "Sequence[str]") -> str:
+    """How columns of other names are given, in Python and on the command line."""
+    python = ", ".join(f"{name!r}: 'Its name'" for name in missing)
+    words = ",".join(f'{name}:"Its name"' for name in missing)
+    return f"Map them with columns={{{python}}} in Python, 'columns={{{words}}}' on the command line."
+
+
 def pick(columns: Sequence[str], names: Sequence[str]) -> str | None:
     """The column with the first of `names`, whatever its case; `Adj. Close` and `adj_close` are the same."""
     plain = {_plain(column): column for column in reversed(columns)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError, DataError
-from engine.store.frames import FIELDS, GROUPS, TIMES, pick
+from engine.store.frames import FIELDS, GROUPS, TIMES, mapped, pick
 
 if TYPE_CHECKING:
     import polars as pl
@@ -177,12 +177,14 @@ def _numbers(frame: "pl.DataFrame", how: Reading, where: str, single: str, file:
     frame = frame.rename(names)
     ours: dict[str, Any] = {"file": pl.Series([file], dtype=pl.UInt32).new_from_index(0, frame.height),
                             "row": pl.Series(range(row, row + frame.height), dtype=pl.UInt64)}  # fmt: skip
+    missing = [name for name in ("ts", *FIELDS[:4]) if _find(frame, how, name, where) is None]
+    if missing:
+        raise DataError(
+            f"{where}: no column {', '.join(missing)}; it has {', '.join(frame.columns)}. {mapped(missing)}"
+        )
     for name in NAMES:
         theirs = _find(frame, how, name, where)
         if theirs is None:
-            if name in ("ts", *FIELDS[:4]):
-                raise DataError(f"{where}: no column {name}; it has {', '.join(frame.columns)}. "
-                                f"Map it with columns={{{name!r}: ...}}.")  # fmt: skip
             if name == "instrument":
                 ours[name] = pl.Series([single]).new_from_index(0, frame.height)
             if name == "volume":

@@ -215,3 +215,18 @@ def test_a_damaged_file_of_settings(tandem: Tandem, place: Path, content: str, w
     (place / "conf" / "risk" / "default.yaml").write_text(content, errors="surrogateescape")
     said = tandem("mode=backtest", *QUICK)
     assert said.code == 2 and said.out == "" and not [word for word in words if word not in said.err], said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["strategy=market_making"],
+            "MarketMaking has on_quote, on_trade, on_depth, on_report, and equities holds bars",
+        ),
+        (["strategy=momentum", "data=ticks"], "holds quotes and trades: none of its handlers would ever run"),
+    ],
+)
+def test_data_that_a_strategy_does_not_listen_to(tandem: Any, words: list[str], said: str) -> None:
+    done = tandem("mode=backtest", "track=false", "report=false", *words)
+    assert done.code == 2 and said in done.err, done.err

@@ -57,7 +57,7 @@ def test_that_a_part_compiles_is_passed_on_once(child: Child, capsys: pytest.Cap
                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     child.wait_for("Ready")
     with child.log.open("a", encoding="utf-8") as log:
-        log.write("tandem: compiling the venue program once for this machine, some ten seconds ...\n")
+        log.write("tandem: compiling the venue program once for this machine, up to a minute ...\n")
     monkeypatch.setattr(demo, "BEGIN_S", 0.2)
     for _ in range(2):
         with pytest.raises(WireError, match="did not come up"):

@@ -199,7 +199,7 @@ def test_missing_columns(bars: pl.DataFrame, places: Path) -> None:
         open_tape(bars.drop("low"))
     with pytest.raises(DataError, match=r"no time column; it has instrument, open"):
         open_tape(bars.drop("ts"))
-    with pytest.raises(DataError, match=r"frame: no column high; .*Map it with columns"):
+    with pytest.raises(DataError, match=r"frame: no column high; .*Map them with columns"):
         import_bars(bars.drop("high"), "x")
     with pytest.raises(DataError, match=r"no column 'Kurs' \(mapped to close\)"):
         import_bars(bars, "x", columns={"close": "Kurs"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import ConfigError, DataError
-from engine.store.frames import GROUPS, TIMES, pick
+from engine.store.frames import GROUPS, TIMES, mapped, pick
 from engine.store.ticks import KINDS
 from engine.store.vendors import Rows
 from engine.store.vendors.tabular import SIDES, Table, pieces, rows_of
@@ -74,8 +74,8 @@ def _table(names: Sequence[str], options: Options, where: str) -> Table:
     wanted = {"ts", "recv", "instrument", *KINDS[kind].fields} if kind in KINDS else set(found)
     missing = [name for name in NEEDED.get(kind, ()) if name not in found]
     if missing:
-        raise DataError(f"{where}: no column {missing[0]} for {kind}; it has {', '.join(names)}. "
-                        f"Map it with columns={{{missing[0]!r}: ...}}.")  # fmt: skip
+        raise DataError(f"{where}: no column {', '.join(missing)} for {kind}; it has {', '.join(names)}. "
+                        f"{mapped(missing)}")  # fmt: skip
     return Table(kind, {k: v for k, v in found.items() if k in wanted}, options.unit, options.timezone,
                  {**SIDES, **{str(k).lower(): v for k, v in options.sides.items()}}, tuple(options.group),
                  options.price_scale, options.volume_scale, options.time_format)  # fmt: skip

@@ -82,7 +82,7 @@ class Launched:
         (place / "conf" / "job.yaml").write_text(f"{KEY}: 0\n", encoding="utf-8")
         quiet = ["hydra.output_subdir=null", f"hydra.sweep.dir={place / 'out'}", "hydra.job.chdir=false",
                  "hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.mode=MULTIRUN"]  # fmt: skip
-        before, level = Singleton.get_state(), logging.root.level
+        before, plugins, level = Singleton.get_state(), Plugins.instance(), logging.root.level
         try:
             with initialize_config_dir(str(place / "conf"), version_base="1.3", job_name="tandem"):
                 config = compose("job", [*quiet, *self.words], return_hydra_config=True)
@@ -100,5 +100,6 @@ class Launched:
                               "hydra-joblib-launcher.") from error  # fmt: skip
         finally:
             Singleton.set_state(before)
+            Singleton._instances[Plugins] = plugins  # with those that are registered, which a state leaves out
             logging.root.setLevel(level)
             sys.stdout.flush()

@@ -1,19 +1,19 @@
 """The ledger: how many lanes were ever evaluated for an idea on overlapping data, across sessions, from the tracker.
 
-An idea is a class of strategies in an experiment of the tracker. Whoever looked at many lanes and shows the best one
-has to say so: the deflated Sharpe ratio is the figure after that, and this is the count that it needs.
+An idea is an experiment of the tracker, whatever strategies were tried in it. Whoever looked at many lanes and shows
+the best one has to say so: the deflated Sharpe ratio is the figure after that, and this is the count that it needs.
 
 Law 1: each lane counts once: a repetition of the same settings, parameters and code adds nothing. Of repetitions the
        one with the most lanes counts, and in whatever order rows come, the ledger is the same to the last bit.
 Law 2: nothing can be taken back: failed and deleted runs count as long as the tracker has them.
 Law 3: rows are runs, never lanes: a sweep states its count and moments, so a million lanes are a handful of rows.
-Law 4: in doubt it counts: data overlap where their times do, whatever the instruments, because to choose the best
-       instrument is a choice too; a run that does not say which data it saw overlaps with all, and one that does not
-       say its strategy is of all.
+Law 4: in doubt it counts: data overlap where their times do, whatever the instruments and the strategy, because to
+       choose the best of those is a choice too; a run that does not say which data it saw overlaps with all.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Ledger(NamedTuple):
     scored: int = 0
     mean: float = 0.0
     var: float = 0.0
-    idea: str = "this idea"
+    idea: str = "of this idea"
 
 
 def tags(kind: str, tape: "Tape", content: str, strategies: Iterable[str]) -> dict[str, str]:
@@ -52,9 +52,27 @@ def tags(kind: str, tape: "Tape", content: str, strategies: Iterable[str]) -> di
     return found | ({names.INSTRUMENTS: listed} if len(listed) <= tracking.LONGEST["tag"] else {})
 
 
-def figures(sharpe: Sequence[float] | np.ndarray[Any, Any], effective: float | None = None) -> dict[str, float]:
+def widened(kept: float) -> float:
+    """By how much a variance was larger at most before only the best share `kept` was looked at: that of a normal
+    distribution over that of its upper tail. Source: N. L. Johnson, S. Kotz and N. Balakrishnan, Continuous Univariate
+    Distributions, 1994, section 13.10.
+
+    >>> round(widened(0.5), 3), widened(1.0)
+    (2.752, 1.0)
+    """
+    if kept >= 1.0:
+        return 1.0
+    normal = NormalDist()
+    cut = normal.inv_cdf(1.0 - kept)
+    hazard = normal.pdf(cut) / kept
+    return 1.0 / (1.0 - hazard * (hazard - cut))
+
+
+def figures(sharpe: Sequence[float] | np.ndarray[Any, Any], effective: float | None = None,
+            pruned: int = 0) -> dict[str, float]:  # fmt: skip
     """The figures of a sweep's parent run: `sharpe` is annual, one for each lane that was evaluated, NaN where there is
-    none; `effective`: how many lanes are independent (`backtest.honesty.effective_lanes`), if somebody knows.
+    none; `effective`: how many lanes are independent (`backtest.honesty.effective_lanes`), if somebody knows;
+    `pruned`: how many lanes have none because they looked hopeless: the spread of all was `widened` at most.
 
     >>> figures([1.0, 3.0, float("nan")])
     {'lanes': 3.0, 'lanes_sharpe_mean': 2.0, 'lanes_sharpe_var': 2.0}
@@ -63,14 +81,14 @@ def figures(sharpe: Sequence[float] | np.ndarray[Any, Any], effective: float | N
     known = every[np.isfinite(every)]
     found = {names.LANES: float(len(every))}
     found |= {names.SHARPE_MEAN: float(known.mean())} if len(known) else {}
-    found |= {names.SHARPE_VAR: float(known.var(ddof=1))} if len(known) > 1 else {}
+    wide = widened(len(known) / (len(known) + pruned)) if len(known) else 1.0
+    found |= {names.SHARPE_VAR: float(known.var(ddof=1)) * wide} if len(known) > 1 else {}
     return found | ({} if effective is None else {names.LANES_EFFECTIVE: float(effective)})
 
 
 def count(runs: Iterable[Mapping[str, Any]], first_ns: int | None = None, last_ns: int | None = None,
-          strategies: str = "", idea: str = "this idea") -> Ledger:  # fmt: skip
-    """The ledger of runs (as `tracking.runs` gives them) whose data overlap with [first_ns, last_ns], both included,
-    and whose strategy is one of `strategies` (names separated by commas, none: any).
+          idea: str = "of this idea") -> Ledger:  # fmt: skip
+    """The ledger of runs (as `tracking.runs` gives them) whose data overlap with [first_ns, last_ns], both included.
 
     Moments are pooled: var = (sum (n-1) v + sum n (m - mean)^2) / (sum n - 1), over sweeps of n lanes and backtests of
     one. Source: T. F. Chan, G. H. Golub and R. J. LeVeque, Updating Formulae and a Pairwise Algorithm, 1979.
@@ -83,20 +101,15 @@ def count(runs: Iterable[Mapping[str, Any]], first_ns: int | None = None, last_n
     kept: dict[tuple[Any, ...], tuple[float, ...]] = {}
     for n, run in enumerate(runs):
         tag, metric = run["tags"], run["metrics"]
-        kind, span, own = (
-            tag.get(names.KIND),
-            (tag.get(names.FIRST_NS), tag.get(names.LAST_NS)),
-            tag.get(names.STRATEGY),
-        )
-        other = bool(own and strategies) and not set(str(own).split(",")) & set(strategies.split(","))
-        if kind not in (names.SWEEP, names.BACKTEST) or other or not _overlap(*span, first_ns, last_ns):
+        kind, span = tag.get(names.KIND), (tag.get(names.FIRST_NS), tag.get(names.LAST_NS))
+        if kind not in (names.SWEEP, names.BACKTEST) or not _overlap(*span, first_ns, last_ns):
             continue
         lanes = int(metric.get(names.LANES, 0)) if kind == names.SWEEP else 1
         mean = metric.get(names.SHARPE_MEAN if kind == names.SWEEP else names.SHARPE, math.nan)
         told = lanes if math.isfinite(mean) else 0
         row = (lanes, metric.get(names.LANES_EFFECTIVE, lanes), told, mean if told else 0.0,
                metric.get(names.SHARPE_VAR, 0.0), float(kind == names.SWEEP))  # fmt: skip
-        key = (kind, *span, own, tag.get(names.CONTENT, n))
+        key = (kind, *span, tag.get(names.CONTENT, n))
         kept[key] = max(row, kept.get(key, row))
     rows = np.array(sorted(kept.values()), np.float64).reshape(-1, 6)  # sorted: sums do not depend on the order
     sizes, effective, scored, mean, spread, swept = rows.T
@@ -115,7 +128,7 @@ def _overlap(first: str | None, last: str | None, from_ns: int | None, until_ns:
 
 def alone(run: Mapping[str, Any]) -> Ledger:
     """The ledger of one run, where nobody can be asked for others."""
-    return count([run], idea=str(run["tags"].get(names.STRATEGY, "this idea")).replace(",", ", "))
+    return count([run], idea="of " + str(run["tags"].get(names.STRATEGY, "this idea")).replace(",", ", "))
 
 
 def read(experiment: str, first_ns: int | None = None, last_ns: int | None = None, *,
@@ -123,11 +136,9 @@ def read(experiment: str, first_ns: int | None = None, last_ns: int | None = Non
          helper: "tracking.Helper | None" = None) -> Ledger:  # fmt: skip
     """The ledger of an experiment on data that overlap with [first_ns, last_ns] (ns UTC).
 
-    `also`: a run that is not tracked yet, `{"tags": tags(…), "metrics": …}`; it counts once,
-    even if it is a repetition, and only what is of its strategy counts. Raises TrackingError.
+    `also`: a run that is not tracked yet, `{"tags": tags(…), "metrics": …}`; it counts once, even if it is a
+    repetition. Raises TrackingError.
     """
     kinds = (names.SWEEP, names.BACKTEST)
     found = tracking.runs(experiment, kinds=kinds, tracking_uri=tracking_uri, helper=helper)
-    own = str(also["tags"].get(names.STRATEGY, "")) if also else ""
-    idea = f"{own.replace(',', ', ') or 'all strategies'} in experiment {experiment}"
-    return count([*found, *([also] if also else [])], first_ns, last_ns, own, idea)
+    return count([*found, *([also] if also else [])], first_ns, last_ns, f"in experiment {experiment}")

@@ -161,7 +161,7 @@ def run_compile(settings: Compile, dump: Dump) -> int:
     from engine.live import gate
 
     found = {name: registry.find(name) for name in settings.strategies or registry.names()}
-    every = dict((*PROGRAMS, lane_pass.PROGRAM, session_loop.PROGRAM, desk.PROGRAM, gate.PROGRAM))
+    every = dict((*PROGRAMS, lane_pass.PROGRAM, session_loop.PROGRAM, session_loop.READER, desk.PROGRAM, gate.PROGRAM))
     images = {name: partial(build.program, name, entries) for name, entries in every.items()} | {"look": look_image}
     if unknown := sorted(set(settings.programs) - set(images)):
         raise ConfigError(f"no program {unknown[0]!r}; there are {', '.join(images)}.")

@@ -103,7 +103,7 @@ def run_live(settings: Live, dump: Dump) -> int:
             if kernel.trading != codes.OBSERVATION:
                 await held_for(lease, lease.take_account())
         engine = engine_of(settings, plan, found, lease, held)
-        if kernel.killed and ended_half(found.journal):
+        if kernel.killed and await held_for(lease, asyncio.to_thread(ended_half, found.journal)):
             engine.at_first(codes.CLEAR_KILL, 0.0)
         if asked:
             engine.at_first(codes.TRADING, float(level))
@@ -233,9 +233,9 @@ def planned(settings: Live) -> Any:
 def programs() -> dict[str, tuple[str, dict[str, Any]]]:
     """What a live session runs besides its strategies."""
     from engine.live import gate
-    from engine.session_loop import PROGRAM
+    from engine.session_loop import PROGRAM, READER
 
-    return {"session": PROGRAM, "gate": gate.PROGRAM}
+    return {"session": PROGRAM, "reader": READER, "gate": gate.PROGRAM}
 
 
 def promoted_plan(settings: Live, root: Path) -> tuple[Any, Any]:

@@ -54,6 +54,7 @@ def requests(experiment: str, title: str | None, work: Any, about: Mapping[str, 
 
 def counted(work: Any, about: Mapping[str, Any], table: "pl.DataFrame", effective: float) -> dict[str, Any]:
     """The row by which the ledger counts a sweep."""
+    from backtest.sweep import PRUNED
     from engine import ledger
     from engine import tracking_names as names
     from engine.config import config_hash
@@ -66,7 +67,8 @@ def counted(work: Any, about: Mapping[str, Any], table: "pl.DataFrame", effectiv
     tags = dict(every[0])  # its lanes count wherever one of its structures saw data
     for key, most in ((names.FIRST_NS, min), (names.LAST_NS, max)):
         tags |= {key: most((one[key] for one in every), key=int)} if all(key in one for one in every) else {}
-    return {"tags": tags, "metrics": ledger.figures(table["sharpe"].to_numpy(), effective)}
+    pruned = int((table["status"] == PRUNED).sum())
+    return {"tags": tags, "metrics": ledger.figures(table["sharpe"].to_numpy(), effective, pruned)}
 
 
 def upload(where: Path, tracking: Tracking, helper: Any) -> int:

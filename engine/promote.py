@@ -145,7 +145,7 @@ def deflated(case: Case) -> Outcome:
         f" after {case.book.lanes:,} lanes of today, {then:.4g} when it ran"
         + ("" if math.isnan(tried) else f", after {tried:,.0f}"))  # fmt: skip
     return Outcome(now >= least, "missing" if math.isnan(now) else f"{now:.4g}{before}", f"at least {least:g}",
-                   f"luck explains too much of it, of {case.book.lanes:,} lanes tried of {case.book.idea}: look at "
+                   f"luck explains too much of it, of {case.book.lanes:,} lanes tried {case.book.idea}: look at "
                    "fewer lanes, or at more data.")  # fmt: skip
 
 
@@ -245,12 +245,11 @@ class Promoted:
 
 
 def book(models: Models, run: Run, sweep: Run | None) -> ledger.Ledger:
-    """What was tried up to now of the run's strategy, in its experiment, on its data; the run itself, or the sweep that
-    it is a lane of, counts in any case."""
+    """What was tried up to now in the run's experiment, on its data; the run itself, or the sweep that it is a lane of,
+    counts in any case."""
     own = sweep or replace(run, tags={**run.tags, names.KIND: names.BACKTEST})
-    tags = own.tags if names.STRATEGY in own.tags else {**own.tags, names.STRATEGY: run.tags.get(names.STRATEGY, "")}
     span = [int(run.tags[key]) if key in run.tags else None for key in (names.FIRST_NS, names.LAST_NS)]
-    return ledger.read(models.where(run)[1], *span, also={"tags": tags, "metrics": own.metrics},
+    return ledger.read(models.where(run)[1], *span, also={"tags": own.tags, "metrics": own.metrics},
                        tracking_uri=models.uri)  # fmt: skip
 
 

@@ -39,8 +39,8 @@ def recover(folder: Path | str, find: Find, *, exact: bool = True, snapshot_ever
     Raises JournalError for damage, when the kernel does not give the orders of the journal, and while another process
     writes to it; ImageError when what ran then is not to be had.
     """
-    journal = Journal(folder)
-    hold = Hold(journal.folder)
+    hold = Hold(Journal(folder).folder)
+    journal = Journal(folder)  # as it is now that nobody else writes
     rerun = rebuilt(journal, find, exact)
     start, notes = taken_up(journal, rerun)
     if not rerun.drive(start) or rerun.wanted:

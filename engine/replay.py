@@ -26,7 +26,7 @@ from engine.kernel.machine import OnError, python_handlers
 from engine.kernel.records import Order, slots
 from engine.plan import UNCOMPILED, Find, Plan, handlers_of
 from engine.session import Rows, Session
-from engine.session_loop import PROGRAM, program
+from engine.session_loop import PROGRAM, READER, program
 
 CHUNK = 1 << 16  # events in one drive
 
@@ -82,7 +82,7 @@ class Rerun:
     def __init__(self, journal: Journal, plan: Plan, find: Find) -> None:
         self.journal, self.plan, self.find = journal, plan, find
         self.session = Session(plan.machine(), compiled=plan.compiled)
-        self.scanner = Scanner(program(entry="scan")) if plan.compiled else None
+        self.scanner = Scanner(program(which=READER)) if plan.compiled else None
         self.reloads: dict[int, dict[str, Any]] = {}
         self.wanted, self.made, self.orders = b"", b"", 0
 

@@ -107,7 +107,7 @@ def run_session(address: int) -> None:
                     start(k, ctx, ev)
             if ev.recv != plain:
                 plain = plain_at(k, ctx, ev.recv)
-            if ev.recv == plain and codes.QUOTE <= kind <= codes.DEPTH and ev.instrument < k.instruments:
+            if ev.recv == plain != NEVER and codes.QUOTE <= kind <= codes.DEPTH and ev.instrument < k.instruments:
                 if step_tick(k, ctx, ev):
                     plain = NEVER
             elif kind != codes.SLICE:
@@ -121,11 +121,13 @@ def run_session(address: int) -> None:
     s.index = at // ROW
 
 
-PROGRAM: tuple[str, dict[str, Callable[[int], None]]] = ("session", {"run": run_session, "scan": scan_blocks})
+Program = tuple[str, dict[str, Callable[[int], None]]]
+PROGRAM: Program = ("session", {"run": run_session})  # its digest is the kernel's identity in a journal
+READER: Program = ("reader", {"run": scan_blocks})  # apart: another way to read a journal is no other kernel
 
 
-def program(compiled: bool = True, entry: str = "run") -> Callable[[int], None]:
-    """The compiled driver (or what reads a journal, "scan"), or the same in plain Python."""
+def program(compiled: bool = True, which: Program = PROGRAM) -> Callable[[int], None]:
+    """The compiled driver (or what reads a journal, READER), or the same in plain Python."""
     if not compiled:
-        return PROGRAM[1][entry]
-    return ctypes.CFUNCTYPE(None, ctypes.c_int64)(build.program(*PROGRAM).addresses[entry])
+        return which[1]["run"]
+    return ctypes.CFUNCTYPE(None, ctypes.c_int64)(build.program(*which).addresses["run"])

@@ -75,7 +75,7 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     from tests.laws.world import Fuzz, FuzzAll, FuzzTicks
 
     shared = tmp_path_factory.getbasetemp().parent
-    programs = (desk.PROGRAM, *reversed(drive.PROGRAMS), session_loop.PROGRAM, lane_pass.PROGRAM)
+    programs = (desk.PROGRAM, *reversed(drive.PROGRAMS), session_loop.PROGRAM, session_loop.READER, lane_pass.PROGRAM)
     work = {name: lambda name=name, entries=entries: build.program(name, entries) for name, entries in programs}
     work |= {one.__name__: lambda one=one: build.handlers(one) for one in (Fuzz, FuzzTicks, FuzzAll)}
     for wait in (fcntl.LOCK_NB, 0):  # first what nobody works at, then what the others have done

@@ -154,13 +154,13 @@ def _looked_back(evaluate: Evaluate, table: Table, folds: Sequence[Fold], object
     if whole is None or part is None:
         whole = evaluate(table, Span(min(s.start for s in spans), last, min(s.warm for s in spans)), True)
         part = np.asarray(whole.returns)
-    until, edges = int(np.searchsorted(whole.ends, last)), [np.searchsorted(whole.ends, s[:2]) for s in spans]
-    ended = np.flatnonzero(~np.isfinite(part[:until]).all(axis=0))
-    few = {key: [values[int(lane)] for lane in ended] for key, values in table.items()}
     found = []
-    for span, (begin, end) in zip(spans, edges, strict=True):
+    for span in spans:
+        begin, end = np.searchsorted(whole.ends, span[:2])
         score = _scored(part[begin:end], objective, whole.per_year)
+        ended = np.flatnonzero(~np.isfinite(part[:end]).all(axis=0))  # by then: what comes later decides nothing
         if len(ended):
+            few = {key: [values[int(lane)] for lane in ended] for key, values in table.items()}
             score[ended] = evaluate(few, span, False).figures[objective]
         found.append(score)
     return found

@@ -175,12 +175,12 @@ def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledge
     if ledger.lanes > 1:
         few = round(known[names.LEDGER_EFFECTIVE])
         alike = f" ({few:,} independent)" if few < ledger.lanes else ""
-        said.append(f"Of {ledger.lanes:,} lanes tried of {ledger.idea} on these data{alike}, luck alone would give the "
+        said.append(f"Of {ledger.lanes:,} lanes tried {ledger.idea} on these data{alike}, luck alone would give the "
                     f"best a Sharpe ratio of {luck:.2f}; this one has {own:.2f}, and that it is better than luck is "
                     f"{sure} (deflated Sharpe).")  # fmt: skip
     else:
         said.append(
-            f"One lane of {ledger.idea} was tried, and that its Sharpe ratio of {own:.2f} is above zero is {sure}."
+            f"One lane {ledger.idea} was tried, and that its Sharpe ratio of {own:.2f} is above zero is {sure}."
         )
     if names.PBO in known:
         said.append("What is best in one half of the time is below the median in the other in "

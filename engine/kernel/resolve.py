@@ -3,7 +3,7 @@
 Law 1: order of resolution: by priority, what reduces first, then by registration.
 Law 2: every order passes `judge`; only exits that risk itself asked for skip the checks.
 Law 3: unless trading is live, strategies are judged and nothing of theirs leaves; risk's cancels and exits always do.
-       What would have left is a record with the reason OK.
+       What would have been an order, new or changed, is a record with the reason OK; a cancel is none.
 """
 
 from engine.kernel import codes

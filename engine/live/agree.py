@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.errors import VenueError
 from engine.journal import Journal
+from engine.live.commands import Commands
 from engine.live.prices import Prices
 from engine.live.redis_wire import Backoff
 from engine.ports import Orders
@@ -58,6 +59,27 @@ async def agree(engine: Any) -> None:
             e.prices = Prices(e.feed)
             await e.feed.start(e.heard)
         await asyncio.sleep(backoff.next())
+
+
+async def entered(engine: Any) -> None:
+    """Until an observer may trade: it has the account, and agrees with its venue. Who asks meanwhile waits for the same
+    attempt; after one that failed there is another. Raises WireError, VenueError."""
+    e = engine
+    while not (e.lease.whole and e.reconciled):
+        if e.lease.whole and e.entering is None:
+            return  # it began with the account: commands wait until it has reconciled
+        if e.ending:
+            raise Commands.too_late()
+        if e.entering is None or e.entering.done():
+            e.entering = asyncio.get_running_loop().create_task(enter(e))
+        await asyncio.shield(e.entering)
+
+
+async def enter(engine: Any) -> None:
+    """The account first, then what its venue says."""
+    engine.venue.enter(await engine.lease.take_account())
+    engine.reconciled = False
+    await agree(engine)
 
 
 async def written(engine: Any) -> dict[int, Orders]:

@@ -22,7 +22,7 @@ from engine.errors import ConfigError, JournalError, TandemError, VenueError
 from engine.journal.format import Place
 from engine.kernel import codes
 from engine.live import ready
-from engine.live.agree import agree
+from engine.live.agree import agree, entered
 from engine.live.announce import Voice
 from engine.live.clock import NONE, Clock
 from engine.live.codec import Names
@@ -82,6 +82,7 @@ class Engine:
         self.departure = Departure(session.journal, self._leave, self._fail)
         self._hearing, self.listening = False, False  # commands; feeds
         self.prices: Prices | None = None
+        self.entering: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._turn_due, self._ended = False, self._loop.create_future()
 
@@ -89,17 +90,11 @@ class Engine:
 
     async def command(self, code: int, *, amount: float = 0.0, strategy: int = -1) -> None:
         """A journalled COMMAND, carried out when this returns."""
-        if code == codes.TRADING and amount != float(codes.OBSERVATION) and not self.lease.whole:
-            await self._enter()
+        if code == codes.TRADING and amount != float(codes.OBSERVATION):
+            await entered(self)
         done = self._commands.ask(event(codes.COMMAND, 0, code=code, amount=amount, strategy=strategy))
         self.wake()
         await done
-
-    async def _enter(self) -> None:
-        """An observer that is to trade: the account first, then what its venue says. Raises WireError, VenueError."""
-        self.venue.enter(await self.lease.take_account())
-        self.reconciled = False
-        await agree(self)
 
     async def reload(self, strategy: int, name: str | None, params: dict[str, Any]) -> str:
         """Other code or parameters for a strategy between two events; the digest of its image.
@@ -185,7 +180,7 @@ class Engine:
         finally:
             self._hearing = self.listening = False
             self._commands.close()
-            for one in (self._alarm, watcher):
+            for one in (self._alarm, watcher, self.entering):
                 if one is not None:
                     one.cancel()
             await self._end()

@@ -38,11 +38,13 @@ for i = 1, #KEYS, 2 do
 end
 return {1, string.format('%.0f', token), 0, ''}
 """
-# A lease that expired and that nobody took in between is still ours: the token is.
+# A lease that expired and that nobody took in between is still ours: the token is. One that names us is ours whatever
+# the token: the answer that told us of it may have been lost.
 RENEW = """
 for i = 1, #KEYS, 2 do
   local owner = redis.call('GET', KEYS[i])
-  if redis.call('GET', KEYS[i + 1]) ~= ARGV[3] or (owner and owner ~= ARGV[1]) then return owner or 'another token' end
+  if owner and owner ~= ARGV[1] then return owner end
+  if not owner and redis.call('GET', KEYS[i + 1]) ~= ARGV[3] then return 'another token' end
 end
 for i = 1, #KEYS, 2 do redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
 return 'OK'

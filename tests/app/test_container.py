@@ -128,11 +128,11 @@ from engine.app import main
 from engine.kernel import build
 from engine.live import gate
 from engine.registry import find, names
-from engine.session_loop import PROGRAM as SESSION
+from engine.session_loop import PROGRAM as SESSION, READER
 from backtest.desk import PROGRAM as VENUE
 
 assert "site-packages" in build.__file__, build.__file__
-for program in (SESSION, VENUE, gate.PROGRAM):
+for program in (SESSION, READER, VENUE, gate.PROGRAM):
     build.program(*program)
 for name in names():
     build.handlers(find(name))

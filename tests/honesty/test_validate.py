@@ -147,6 +147,24 @@ def test_lanes_that_fail_are_not_chosen_and_without_any_nothing_is_traded() -> N
     assert not validate(known(late), {"lane": [0]}, SPLITS["holdout"]).path.returns[-90:].any()
 
 
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from(["rolling", "anchored"]))
+def test_what_fails_after_a_test_decides_nothing_before_it(seed: int, lane: int, split: str) -> None:
+    """Not even by how it is scored: a lane goes on from fold to fold until it has failed, not until it will have."""
+    returns, folds = noise(seed), SPLITS[split]
+    begun = returns + 0.01 * (np.arange(5) == lane)  # a lane that is begun anew fares otherwise
+    later = returns.copy()
+    last = folds[-1].train[0].end
+    later[(folds[-2].test[0].end <= ENDS) & (last > ENDS), lane] = math.nan
+
+    def through(own: np.ndarray) -> Evaluate:
+        return lambda table, span, wanted: known(own if len(table["lane"]) == 5 or wanted else begun)(
+            table, span, wanted
+        )
+
+    one, other = (validate(through(own), {"lane": range(5)}, folds).choices for own in (returns, later))
+    assert [c.lane for c in one[:-1]] == [c.lane for c in other[:-1]]
+
+
 def test_lanes_that_ended_early_are_begun_anew_in_each_fold() -> None:
     """A limit that ended a lane in the first year does not keep it out of what is chosen years later."""
     returns, asked = noise(6, 3), list[tuple[int, ...]]()

@@ -20,7 +20,7 @@ from engine.journal.format import EVENTS, ORDERS, REFUSALS, RELOADS, Place
 from engine.journal.scan import Scanner
 from engine.journal.snapshots import Snapshot, load, newest_first, save
 from engine.replay import pieces
-from engine.session_loop import program
+from engine.session_loop import READER, program
 from tests.store.test_atomic import fail_at
 
 HEADER = {"session": 1, "name": "small"}
@@ -55,7 +55,7 @@ def small(folder: Path, *, seal: bool = False, **settings: Any) -> list[Place]:
     return places
 
 
-SCANNER = Scanner(program(entry="scan"))
+SCANNER = Scanner(program(which=READER))
 
 
 def read(folder: Path, start: Place | None = None, scanner: Scanner = SCANNER) -> tuple[Journal, Said]:

@@ -37,7 +37,7 @@ def traded(folder: Path, tape: Tape, strategy: type) -> None:
 
 @pytest.mark.parametrize("tape", [random_ticks(3, 400), synthetic_tape(60, 3, 7)], ids=["ticks", "bars"])
 def test_the_same_events_again(tmp_path: Path, tape: Tape, capsys: pytest.CaptureFixture[str]) -> None:
-    traded(tmp_path / "j", tape, MarketMaking if tape.name == "ticks" else Momentum)
+    traded(tmp_path / "j", tape, MarketMaking if tape.name == "random ticks" else Momentum)
     settings = Import(sources=(str(tmp_path / "j"),), name="traded", vendor="journal")
     assert run_import(settings, str) == 0
     assert "Run      tandem mode=backtest data=traded" in capsys.readouterr().out

@@ -23,14 +23,16 @@ CANDIDATES = {
     "fuzz_all": FuzzAll(),
     "fuzz_ticks": FuzzTicks(),
 }
-each = pytest.mark.parametrize("name", CANDIDATES)
+on_ticks = pytest.mark.parametrize(
+    "name", [name for name, one in CANDIDATES.items() if {"on_quote", "on_trade", "on_slice"} & set(one.handlers)]
+)
 on_bars = pytest.mark.parametrize(
     "name", [name for name, one in CANDIDATES.items() if "on_bar" in one.handlers or "on_slice" in one.handlers]
 )
 COSTS: dict[str, Any] = {"taker_bps": 5.0, "slippage_bps": 2.0, "leverage": 2.0, "participation": 0.2}
 
 
-@each
+@on_bars
 def test_on_made_bars(name: str) -> None:
     checked = check_strategy(CANDIDATES[name], events=900, short=120, **COSTS)
     assert checked.laws == (
@@ -46,9 +48,9 @@ def test_on_made_bars(name: str) -> None:
     )
 
 
-@each
+@on_ticks
 def test_on_ticks(name: str) -> None:
-    """Quotes and trades; who only knows bars does nothing, and keeps every law at it."""
+    """Quotes and trades."""
     late = VenueModel(order_ms=2.0, report_ms=1.0, queue="power", taker_bps=2.0, maker_bps=-0.1)
     checked = check_strategy(CANDIDATES[name], random_ticks(1, 1000), short=120, tries=2, venue=late, leverage=4.0)
     assert checked.orders > 0 or "on_quote" not in CANDIDATES[name].handlers
@@ -61,7 +63,7 @@ def test_on_recorded_equities(name: str) -> None:
     assert checked.orders > 0, f"{name} does nothing on real data"
 
 
-@each
+@on_bars
 def test_on_recorded_currencies(name: str, real_data: Path) -> None:
     path = real_data / "backtesting_py" / "EURUSD.csv"
     if not path.is_file():
@@ -73,7 +75,7 @@ def test_on_recorded_currencies(name: str, real_data: Path) -> None:
 
 
 @pytest.mark.slow
-@each
+@on_bars
 @pytest.mark.parametrize("seed", range(2))
 def test_on_much(name: str, seed: int) -> None:
     check_strategy(CANDIDATES[name], events=20_000, short=1_000, seed=seed, tries=10, **COSTS)

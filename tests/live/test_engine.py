@@ -21,7 +21,7 @@ import pytest
 from backtest import desk
 from engine import session_loop
 from engine.config import Risk
-from engine.errors import WireError
+from engine.errors import VenueError, WireError
 from engine.journal import Journal, JournalWriter
 from engine.journal.format import EVENTS, ORDERS
 from engine.kernel import build, codes
@@ -97,7 +97,7 @@ sys.exit(code)
 @pytest.fixture(scope="module")
 def images() -> None:
     """What a live process must find compiled."""
-    for program in (desk.PROGRAM, gate.PROGRAM, session_loop.PROGRAM):
+    for program in (desk.PROGRAM, gate.PROGRAM, session_loop.PROGRAM, session_loop.READER):
         build.program(*program)
     build.handlers(MarketMaking)
 
@@ -240,7 +240,18 @@ def test_an_observer_beside_the_one_that_trades(images: None, redis: Server, nat
         await until(lambda: engine.stats.orders > orders)
 
     async def entering(observer: Engine) -> None:
-        await observer.command(codes.TRADING, amount=float(codes.LIVE))
+        query = observer.venue.query
+
+        async def silent(ids: Any, since: int) -> Any:
+            raise VenueError("the venue does not answer Query.")
+
+        observer.venue.query = silent  # type: ignore[method-assign]
+        asks = [asyncio.create_task(observer.command(codes.TRADING, amount=float(codes.LIVE))) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        assert not any(one.done() for one in asks), "who asks twice does not trade sooner"
+        assert observer.session.machine.kernel.trading == codes.OBSERVATION and not observer.stats.orders
+        observer.venue.query = query  # type: ignore[method-assign]
+        await asyncio.gather(*asks)
         held = floor.venue.desk.positions().tolist()
         assert observer.lease.whole and observer.reconciled
         await until(lambda: observer.stats.fills >= 2, 30.0)

@@ -55,12 +55,24 @@ def test_the_order_of_rows_changes_nothing(both: tuple[list[dict[str, Any]], lis
     assert ledger.count(both[0]) == ledger.count(both[1])
 
 
-def test_strategies_have_ledgers_of_their_own() -> None:
-    """But a sweep over both is a choice among both, and who does not say its strategy is of each."""
-    rows = [sweep([1.0] * n, str(n)) for n in (1, 2, 4, 8)]
-    for row, own in zip(rows, ("A", "B", "A,B", ""), strict=True):
-        row["tags"] |= {names.STRATEGY: own} if own else {}
-    assert [ledger.count(rows, strategies=s).lanes for s in ("A", "B", "C", "A,B", "")] == [13, 14, 8, 15, 15]
+def test_all_strategies_of_an_experiment_count() -> None:
+    """To choose among twenty classes is a choice among twenty, whatever they are called."""
+    rows = [single(float(n), str(n)) for n in range(20)]
+    for n, row in enumerate(rows):
+        row["tags"] |= {names.STRATEGY: f"Class{n}"}
+    assert ledger.count(rows).lanes == 20
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.5, 0.2])
+def test_what_was_pruned_widens_the_spread(kept: float) -> None:
+    """A sweep whose lower part was not run has the variance of the whole one, where the cut was clean."""
+    every = np.sort(np.random.default_rng(4).normal(0.5, 1.3, 200_000))
+    gone = int((1.0 - kept) * len(every))
+    sharpe = np.concatenate([np.full(gone, np.nan), every[gone:]])
+    found = ledger.figures(sharpe, pruned=gone)
+    assert found[names.LANES] == len(every)
+    assert found[names.SHARPE_VAR] == pytest.approx(every.var(ddof=1), rel=0.02)
+    assert ledger.figures(sharpe)[names.SHARPE_VAR] < 0.9 * found[names.SHARPE_VAR]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +107,7 @@ def test_a_sweep_of_several_structures_saw_the_data_of_all() -> None:
         prepare(Momentum(), "equities", start=a, end=b)
         for a, b in (("2000-01-01", "2001-01-01"), ("2008-01-01", "2009-01-01"))
     )
-    table = pl.DataFrame({"sharpe": [0.5, 1.0]})
+    table = pl.DataFrame({"sharpe": [0.5, 1.0], "status": [0, 0]})
     rows = [
         counted(SimpleNamespace(structures=[SimpleNamespace(prepared=p) for p in ran]), {"hash": "h"}, table, 2.0)
         for ran in ([early], [late], [early, late], [early, late])
@@ -135,9 +147,8 @@ def test_a_million_lanes_are_counted_in_under_a_second(store: str) -> None:
     assert (found.lanes, found.sweeps) == (1_000_000, 25)
     assert (found.mean, found.var) == (pytest.approx(0, abs=0.01), pytest.approx(1, abs=0.01))
     assert ledger.read("momentum", 0, 4, tracking_uri=store).sweeps == 5
-    assert ledger.read("nobody had this idea", tracking_uri=store) == ledger.Ledger(
-        idea="all strategies in experiment nobody had this idea"
-    )
+    nobody = ledger.read("nobody had this idea", tracking_uri=store)
+    assert nobody == ledger.Ledger(idea="in experiment nobody had this idea")
     with tracking.Helper(store) as helper:
         assert ledger.read("momentum", tracking_uri=store, helper=helper) == found
 
@@ -156,7 +167,7 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
     assert "Of 2 lanes tried of " in run.data.tags["mlflow.note.content"]
     page = tables.verdict(result.verdict)
     assert (
-        "Of 2 lanes tried of momentum in experiment crossings" in page
+        "Of 2 lanes tried in experiment crossings" in page
         and "Out of sample: untested" in page
         and page.count("<tr>") >= 8
     )

@@ -124,6 +124,6 @@ def test_a_wrong_separator_is_told(tmp_path: Path) -> None:
             import_bars(path, "x", tmp_path, separator=wrong)
     with pytest.raises(ConfigError, match="point or a comma"):
         import_bars(path, "x", tmp_path, decimal=";")
-    with pytest.raises(DataError, match=r"no column ts; it has Date;Open"):
+    with pytest.raises(DataError, match=r"no column ts, open, high, low, close; it has Date;Open"):
         import_bars(path, "x", tmp_path, separator=",")
     import_bars(written(tmp_path, "\t"), "x", tmp_path, separator="tab")

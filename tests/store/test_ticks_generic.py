@@ -253,7 +253,7 @@ def test_names_and_options_are_checked(places: Path) -> None:
         (ConfigError, "unknown option 'kindd'", {"kindd": "quotes"}),
         (ConfigError, "on_error='no'", {"on_error": "no"}),
         (ConfigError, "unknown name 'bidd'", {"columns": {"bidd": "bid"}, "instrument": "X"}),
-        (DataError, "no column price for trades", {"kind": "trades", "instrument": "X"}),
+        (DataError, "no column price, volume for trades", {"kind": "trades", "instrument": "X"}),
         (DataError, "neither quotes, trades", {"source": frame.rename({"bid": "b"}), "instrument": "X"}),
     ]:
         with pytest.raises(error, match=words):

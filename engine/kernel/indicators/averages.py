@@ -42,7 +42,7 @@ class Mean(Windowed):
         change, sum_ = x - old, self.total
         total = sum_ + change
         # Within a factor of two a difference is exact (Sterbenz 1974), and what a sum loses of its smaller summand is
-        # had with two operations (Dekker 1971): the same bits as below, as a price comes that is near the oldest one.
+        # had with two operations (Dekker 1971): the same means as below, as a price comes that is near the oldest one.
         if self.n == length == self.length and 0.5 * old <= x <= 2.0 * old and abs(change) < sum_:
             error = self.error + (change - (total - sum_))
         else:

@@ -401,6 +401,7 @@ def test_compile(tandem: Tandem) -> None:
         "ticks",
         "lanes",
         "session",
+        "reader",
         "venue",
         "gate",
         "look",

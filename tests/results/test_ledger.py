@@ -164,7 +164,7 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
     client = tracking._client(store)
     (run, *_) = client.search_runs([client.get_experiment_by_name("crossings").experiment_id])
     assert run.data.metrics[names.LEDGER_LANES] == 2 and run.data.metrics[names.DSR] < run.data.metrics[names.PSR]
-    assert "Of 2 lanes tried of " in run.data.tags["mlflow.note.content"]
+    assert "Of 2 lanes tried in experiment crossings" in run.data.tags["mlflow.note.content"]
     page = tables.verdict(result.verdict)
     assert (
         "Of 2 lanes tried in experiment crossings" in page

@@ -130,7 +130,12 @@ def test_from_a_sweep_to_a_paper_session(tandem: Any, start: Callable[..., Child
         assert found, done.stdout
         return found[1]
 
-    assert tandem("mode=import", "sources=SYNTH.csv", "name=days", "instruments.tick=0.000001").returncode == 0
+    assert (
+        tandem(
+            "mode=import", "sources=SYNTH.csv", "name=days", "overwrite=true", "instruments.tick=0.000001"
+        ).returncode
+        == 0
+    )
     sweep = tracked("-m", "strategy=ideas.py:Maker", "strategy.half_ticks=0.5,1.5", "data=days", *RISK)
     run = tracked("mode=best", f"sweep={sweep}")
     shut = tandem("mode=promote", f"run={run}", "model=maker", "gates.oos_sharpe=99")

@@ -100,6 +100,7 @@ class Launched:
                               "hydra-joblib-launcher.") from error  # fmt: skip
         finally:
             Singleton.set_state(before)
-            Singleton._instances[Plugins] = plugins  # with those that are registered, which a state leaves out
+            # A state leaves out the plugins that are registered, among them the one that finds a user's `conf`.
+            Singleton._instances[Plugins] = plugins  # type: ignore[assignment]
             logging.root.setLevel(level)
             sys.stdout.flush()

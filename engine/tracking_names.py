@@ -8,7 +8,7 @@ Law 2: a figure that could not be computed is absent, never zero; who needs it r
 KIND = "kind"
 FIRST_NS, LAST_NS = "data_first_ns", "data_last_ns"  # ns UTC of the first and the last event
 INSTRUMENTS = "data_instruments"  # names, separated by commas; absent where they do not fit into a tag
-STRATEGY = "strategy_class"  # names, separated by commas: of an experiment the ledger counts what shares one
+STRATEGY = "strategy_class"  # names of the classes that ran, separated by commas
 CONTENT = "content"  # hash of what was evaluated: settings and parameters; a repetition has the same
 
 # Values of KIND. The ledger counts the first two: a chosen lane was counted with its sweep, and a live session

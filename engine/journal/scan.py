@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from engine.journal.format import BARE, EVENTS, OPAQUE, ORDERS, REFUSALS, ROW
+from engine.journal.format import BARE, BLOCK_MAGIC, EVENTS, OPAQUE, ORDERS, REFUSALS, ROW
 from engine.kernel.layout import I8, U4, Array, Record
 from engine.kernel.primitives import Pointer, hot
 from engine.kernel.records import copy_line
 
-MAGIC = int.from_bytes(b"TBLK", "little")
+MAGIC = int.from_bytes(BLOCK_MAGIC, "little")
 ONES = 0xFFFF_FFFF
 SLICES = 16
 Rows = np.ndarray[Any, np.dtype[np.void]]

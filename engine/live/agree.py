@@ -70,6 +70,9 @@ async def entered(engine: Any) -> None:
             return  # it began with the account: commands wait until it has reconciled
         if e.ending:
             raise Commands.too_late()
+        if not (e.lease.whole or e.reconciled):  # it still takes its first look, which must not pass for this one
+            await asyncio.sleep(0.01)
+            continue
         if e.entering is None or e.entering.done():
             e.entering = asyncio.get_running_loop().create_task(enter(e))
         await asyncio.shield(e.entering)

@@ -237,7 +237,8 @@ class Result:
         first, last = self.span()
         names = self.instruments
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        return f"{self.label} on {self.tape.name} ({shown})\n{first} to {last}\n\n{table(self.metrics)}"
+        money = f", money in {self.tape.instruments[0].currency}" if self.tape.instruments else ""  # one in all: plan
+        return f"{self.label} on {self.tape.name} ({shown})\n{first} to {last}{money}\n\n{table(self.metrics)}"
 
     __repr__ = summary
 

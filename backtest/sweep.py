@@ -289,7 +289,7 @@ def manifest(sweep: Sweep, table: "pl.DataFrame", seconds: float, preparing: flo
         "objectives": [("-" if o.sign < 0 else "") + o.name for o in sweep.objectives],
         "axes": [axis.key for axis in sweep.axes], "lanes": table.height, "nan": nan,
         "skipped": sum(s.skipped for s in sweep.structures), "failed": sweep.failed, "pruned": sweep.pruned,
-        "alone": sweep.alone,
+        "alone": sweep.alone, "idle": int(((table["trades"] == 0) & (table["exposure"] > 0)).sum()),
         "from_disk": sweep.kept, "seconds": seconds, "preparing": preparing, "identity": first.identity,
         "strategy": ", ".join(dict.fromkeys(type(p.strategies[0]).__name__ for p in ran)),
         "data": {"name": ", ".join(dict.fromkeys(p.tape.name for p in ran)), "digest": first.tape.digest,

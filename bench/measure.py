@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTED = "BENCH_STARTED"
-ENOUGH_SECONDS, MOST_RUNS, SLOW_SECONDS = 5.0, 51, 20.0
+ENOUGH_SECONDS, MOST_RUNS, SLOW_SECONDS = 5.0, 51, 20.0  # a slow first run may have been compilation: one warm run
 
 Run = Callable[[], dict[str, Any]]
 
@@ -52,7 +52,7 @@ def take(run: Run, bars: int, version: str, warm: int = -1) -> None:
     first = time.perf_counter() - begin
     cold = time.time() - float(os.environ[STARTED]) if STARTED in os.environ else None
     if warm < 0:
-        warm = 0 if first > SLOW_SECONDS else 3
+        warm = 1 if first > SLOW_SECONDS else 3
     seconds: list[float] = []
     while len(seconds) < warm or (warm >= 3 and sum(seconds) < ENOUGH_SECONDS and len(seconds) < MOST_RUNS):
         gc.collect()

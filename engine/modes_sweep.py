@@ -181,7 +181,7 @@ def said(about: Mapping[str, Any], table: "pl.DataFrame", rules: Rules) -> str:
     if about["preparing"] >= 1.0:
         counts[0] += f", after {about['preparing']:.1f} s to read the data and to compile"
     for key, text in (("skipped", "skipped by the strategy's own rule"), ("nan", "without a figure, ranked last"),
-                      ("failed", "failed or halted"),
+                      ("idle", "closed no trade: their figures are those of what they hold"), ("failed", "failed or halted"),
                       ("pruned", "pruned after the first part of the time"), ("alone", "run alone for exact figures"),
                       ("from_disk", "taken from an interrupted sweep")):  # fmt: skip
         if about[key]:
@@ -230,7 +230,7 @@ def _write(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     from engine.store.files import atomic_dir
 
     name = settings.name or str(about["structures"][0]["settings"]["strategy"].get("name") or "sweep")
-    where = fresh(settings.output, f"{name}-sweep")
+    where = fresh(settings.output, name if name.endswith("sweep") else f"{name}-sweep")
     with atomic_dir(where) as part:
         table.write_parquet(part / "lanes.parquet")
         (part / "sweep.json").write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")

@@ -33,6 +33,7 @@ SURE = {names.DSR: 0.95, names.PBO: 0.2, names.SPA: 0.05, names.OOS_SHARPE: 0.0}
 DOUBTFUL = {names.DSR: 0.5, names.PBO: 0.5, names.SPA: 0.5, names.OOS_SHARPE: 0.0}
 RISING = (names.DSR, names.OOS_SHARPE)  # the larger the better; of the others the smaller
 
+WHOLE = "one run over all of the data holds none back; a sweep does (tandem -m, sweep.split)."
 SKILL, OPEN, LUCK = "unlikely to be luck", "may well be luck", "most likely luck"
 # What a figure beyond its bound says.
 WHY = {names.DSR: "its Sharpe ratio is not surely above what luck gives",
@@ -202,7 +203,7 @@ def judge(result: "Result", experiment: str, tracking_uri: str | None = None, he
     known, whole = book or heard(experiment, also, tracking_uri, helper)
     given, lead = result.tested
     result.verdict = verdict(result.periods.returns, result.periods.per_year, ledger=known, whole=whole, given=given,
-                             lead=lead)  # fmt: skip
+                             lead=lead, untested=WHOLE)  # fmt: skip
     return result.verdict
 
 

@@ -1,6 +1,7 @@
 """The report as one image: equity against buy and hold, drawdown, and price with trades."""
 
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from backtest.trades import split_factors
 if TYPE_CHECKING:
     from backtest.result import Result
 
-POINTS = 2_000
+POINTS, TITLE = 2_000, 140  # of a line; characters of one line of the title
 
 
 def draw(result: "Result", path: Path) -> None:
@@ -40,7 +41,7 @@ def draw(result: "Result", path: Path) -> None:
     main = ("total_return", "benchmark_return", "annual_return", "sharpe", "max_drawdown", "trades")
     words = ("return", "buy and hold", "CAGR", "Sharpe", "drawdown", "trades")
     facts = "   ".join(f"{word} {figure(result.metrics, key)}" for key, word in zip(main, words, strict=True))
-    top.set_title(f"{result.label} on {result.tape.name}\n{facts}".replace("$", r"\$"), loc="left", fontsize=13)
+    _title(result, facts, top)
     depth = underwater(equity, result.start_equity)
     rows = decimate(depth, POINTS)
     low.fill_between(_days(ts[rows]), depth[rows], 0.0, color=RED, alpha=0.25, lw=0)
@@ -59,6 +60,12 @@ def draw(result: "Result", path: Path) -> None:
             axes.legend(loc="upper left", frameon=False, ncols=6, fontsize=10)
             axes.margins(y=0.14)
     canvas.figure.savefig(path, format="png")
+
+
+def _title(result: "Result", facts: str, axes: Any) -> None:
+    """The run and its figures, in as many lines as they need: what is wider than the image would be cut off."""
+    lines = (line for text in (f"{result.label} on {result.tape.name}", facts) for line in wrap(text, TITLE))
+    axes.set_title("\n".join(lines).replace("$", r"\$"), loc="left", fontsize=12)
 
 
 def _days(ts: Any) -> Any:
@@ -96,7 +103,7 @@ def _draw_ticks(result: "Result", path: Path) -> None:
     account, prices = ticks.account(result), ticks.prices(result)
     market: dict[str, Any] = prices[0] if prices else {"name": "Price", "data": []}
     facts = "   ".join(f"{word} {figure(result.metrics, key)}" for key, word in LEADING_TICKS.items())
-    panels[0].set_title(f"{result.label} on {result.tape.name}\n{facts}".replace("$", r"\$"), loc="left", fontsize=12)
+    _title(result, facts, panels[0])
     for axes, chart, side in zip(panels, (account, account, market, market), (None, "y2") * 2, strict=True):
         for trace in chart["data"]:
             if trace.get("yaxis") == side and trace.get("visible", True):

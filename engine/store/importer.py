@@ -112,7 +112,9 @@ def summary(where: Path) -> str:
         lines.append(("Span", f"{first} to {last}".replace("T", " ") + " UTC, "
                       + ("as received" if ticks else "closes of bars")))  # fmt: skip
     zones, markets = (", ".join(sorted({getattr(i, key) for i in infos})) for key in ("timezone", "calendar"))
-    lines.append(("Times", f"time zone {zones}, calendar {markets}"))
+    naive = "; the source names no zone: if its times are local, say so with timezone=…"
+    unsaid = naive if manifest.get("naive") and zones == "UTC" else ""
+    lines.append(("Times", f"time zone {zones}, calendar {markets}{unsaid}"))
     aside = where / "quarantine.parquet"
     count = manifest.get("quarantined", 0)
     lines.append(("Aside", f"{_many(count, 'row')}, with the reasons in {aside.name}" if count else "no row"))

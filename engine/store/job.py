@@ -313,4 +313,5 @@ def close(job: Job, about: dict[str, Any]) -> None:
     write_manifest(job.root, [line.info for line in lines], {
         "name": job.name, "interval_ns": job.interval_ns, "rows": sum(line.rows for line in lines), "problems": found,
         "first": min(line.first or 0 for line in lines), "last": max(line.last or 0 for line in lines),
-        "quarantined": sum(frame.height for frame in job.aside), "warnings": job.warnings, **about})  # fmt: skip
+        "quarantined": sum(frame.height for frame in job.aside), "warnings": job.warnings,
+        "naive": job.naive and not job.days, **about})  # fmt: skip

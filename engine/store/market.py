@@ -303,7 +303,7 @@ def market_tape(events: int = EVENTS, seed: int = 0, start: str = "2024-01-02", 
         raise ConfigError(f"synthetic market: events={events}, instruments={instruments}; one event each at least.")
     names = ["SYNTH"] if instruments == 1 else [f"SYNTH{i}" for i in range(instruments)]
     infos = tuple(InstrumentInfo(name, tick=1 / TICKS) for name in names)
-    about = f"synthetic market {events} {seed}"
+    about = f"synthetic market of {events:,} events, seed {seed}"
     digest = text_hash("market", VERSION, schema_hash(), str(events), str(seed), start, to_json(infos))
     path = cache_dir("tapes") / f"{digest}.tape"
     if path.is_file():

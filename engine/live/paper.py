@@ -54,7 +54,8 @@ class PaperVenue:
         self.publisher = ReportPublisher(self.bus, names, execution.account, nats.durable)
         self.service = Service(desk, names, execution.account, self._publish, state.keep if state else None)
         self.server = GrpcService(self.service, execution.address, execution.tls.files())
-        self._reviving, self._news = True, asyncio.Event()
+        self._reviving, self._due = True, False
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def _publish(self, reports: Any) -> None:
         if not self._reviving:
@@ -67,7 +68,7 @@ class PaperVenue:
             published = await self.publisher.start()
             self._revive(published)
             await self.server.start()
-            await self.feed.start(self._news.set)
+            await self.feed.start(self._news)
             ready(self.server.port)
             await self._serve(stop)
         finally:
@@ -95,21 +96,32 @@ class PaperVenue:
         self.service.told.recount(untold)
         self.publisher.publish(untold)
 
-    async def _serve(self, stop: asyncio.Event) -> None:
-        said, stopping = 0.0, asyncio.get_running_loop().create_task(stop.wait())
+    def _news(self) -> None:
+        """Market data have come: the book has them as soon as the loop is free."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._take)
+
+    def _take(self) -> None:
+        """What has come goes to the desk. An error ends the venue."""
+        self._due = False
         try:
-            while not stop.is_set():
-                news = asyncio.get_running_loop().create_task(self._news.wait())
-                await asyncio.wait([news, stopping], timeout=POSITIONS_S, return_when=asyncio.FIRST_COMPLETED)
-                news.cancel()
-                self._news.clear()
-                events = self.feed.drain()
-                if len(events):
-                    self.service.market(events)
-                if time.monotonic() - said >= POSITIONS_S:
-                    said = time.monotonic()
-                    self.publisher.positions(self.service.held(), self.desk.last_exec, time.time_ns())
-                    if self.state is not None and self.state.due:
-                        self.state.snapshot(self.desk.snapshot(), self.service.fences)
+            events = self.feed.drain()
+            if len(events):
+                self.service.market(events)
+        except Exception as error:  # raised again by whoever waits in `_serve`
+            if not self._failed.done():
+                self._failed.set_exception(error)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.get_running_loop().create_task(stop.wait())
+        try:
+            while not (stop.is_set() or self._failed.done()):
+                self.publisher.positions(self.service.held(), self.desk.last_exec, time.time_ns())
+                if self.state is not None and self.state.due:
+                    self.state.snapshot(self.desk.snapshot(), self.service.fences)
+                await asyncio.wait([stopping, self._failed], timeout=POSITIONS_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
         finally:
             stopping.cancel()

@@ -62,6 +62,27 @@ def test_orders_leave_in_their_order_once_the_disk_has_them(run: Run, tmp_path: 
     run(main())
 
 
+@pytest.mark.parametrize(("took_ns", "at_once"), [(0, False), (999_999, True), (1_000_000, False)])
+def test_a_quick_disk_is_waited_for_at_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took_ns: int,
+                                            at_once: bool) -> None:  # fmt: skip
+    """`took_ns`: the last time, 0 when there was none."""
+
+    async def main() -> None:
+        gate = Gate(tmp_path)
+        gate.journal.sync_ns = took_ns
+        gate.put(1)
+        assert gate.left == [1] * at_once and gate.departure.waiting == int(not at_once)
+        assert await gate.departure.flush() and gate.left == [1] and gate.journal.sync_ns > 0
+        gate.journal.sync_ns = took_ns
+        monkeypatch.setattr(writer.os, "fdatasync", refuse(OSError(errno.EIO, "Input/output error")))
+        gate.put(2)
+        await until(lambda: gate.failures)
+        assert gate.left == [1] and "Input/output" in gate.failures[0]
+        gate.departure.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("name", ["fdatasync", "dup"])
 def test_what_the_disk_does_not_take_never_leaves(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                   name: str) -> None:  # fmt: skip

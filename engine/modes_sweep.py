@@ -181,7 +181,8 @@ def said(about: Mapping[str, Any], table: "pl.DataFrame", rules: Rules) -> str:
     if about["preparing"] >= 1.0:
         counts[0] += f", after {about['preparing']:.1f} s to read the data and to compile"
     for key, text in (("skipped", "skipped by the strategy's own rule"), ("nan", "without a figure, ranked last"),
-                      ("idle", "closed no trade: their figures are those of what they hold"), ("failed", "failed or halted"),
+                      ("idle", "closed no trade, so that their figures are those of what they hold"),
+                      ("failed", "failed or halted"),
                       ("pruned", "pruned after the first part of the time"), ("alone", "run alone for exact figures"),
                       ("from_disk", "taken from an interrupted sweep")):  # fmt: skip
         if about[key]:

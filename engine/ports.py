@@ -59,19 +59,3 @@ class VenueView:
     since: int = 0
     last_exec: int = 0
     positions: np.ndarray[Any, Any] | None = None
-
-
-class VenuePort(Protocol):
-    """Where orders go. Reports do not come back here: they are events, and come through a feed."""
-
-    def send(self, orders: Orders) -> None:
-        """Hand orders over in order; never blocks. A repeated instruction has no effect and the same answer."""
-
-    async def query(self, ids: Sequence[int], since: int) -> VenueView:
-        """What the venue has: the orders named, the open ones, reports after exec id `since`, positions.
-
-        What could not be asked is missing from the view. Raises VenueError when the venue cannot be reached at all.
-        """
-
-    async def stop(self) -> None:
-        """Send no more."""

@@ -154,17 +154,9 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
     for key in keys:
         x, which = levels(column(table, key))
         score = column(table, goal)
-        lines = [
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": plain(x),
-                "name": text,
-                "line": {"color": color},
-                "y": plain(by_level(which, len(x), score, 1 - share if less else share)),
-            }
-            for text, share, color in QUANTILES
-        ]
+        lines = [{"type": "scatter", "mode": "lines+markers", "x": plain(x), "name": text, "line": {"color": color},
+                  "y": plain(by_level(which, len(x), score, 1 - share if less else share))}
+                 for text, share, color in QUANTILES]  # fmt: skip
         found.append({"title": f"{name} by {short(key)}: explains {shares[key]:.0%} of its variance", "data": lines,
                       "layout": layout(xaxis=axis(short(key)), yaxis=axis(name),
                                        margin={"l": 64, "r": 16, "t": 24, "b": 48})})  # fmt: skip
@@ -259,10 +251,8 @@ def write(about: Mapping[str, Any], table: "pl.DataFrame", folder: Path) -> None
     drawn = charts(about, table)
     data = json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     head, cells = rows_of(about, table, 20)
-    rows = [
-        "".join(f"<th>{escape(c)}</th>" for c in head),
-        *("".join(f"<td>{escape(c)}</td>" for c in r) for r in cells),
-    ]
+    rows = ["".join(f"<th>{escape(c)}</th>" for c in head),
+            *("".join(f"<td>{escape(c)}</td>" for c in r) for r in cells)]  # fmt: skip
     places = "".join(f'<h2>{escape(c["title"])}</h2><div class="chart" id="{c["id"]}"></div>' for c in drawn)
     title = f"Sweep of {about['strategy']} over {', '.join(map(short, about['axes']))} on {about['data']['name']}"
     told = about["verdict"]

@@ -1,4 +1,4 @@
-"""The way to an execution service: one long stream of batches and acks, or single calls; see `engine.ports.VenuePort`.
+"""The way to an execution service: one long stream of batches and acks, or single calls.
 
 Law 1: an instruction whose ack did not come is in doubt until the venue has answered a query; a network error says
        nothing about it, and nothing else is sent before it is settled.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from engine.errors import DataError
+from engine.errors import DataError, TandemError
 from engine.live.codec import Names
 from engine.live.gate import Admission
 from engine.live.grpc_service import GrpcService
@@ -103,24 +103,27 @@ class PaperVenue:
             asyncio.get_running_loop().call_soon(self._take)
 
     def _take(self) -> None:
-        """What has come goes to the desk. An error ends the venue."""
+        """What has come goes to the desk. An error ends the venue: `_serve` raises it."""
         self._due = False
+        if self._failed.done():
+            return
         try:
-            events = self.feed.drain()
-            if len(events):
-                self.service.market(events)
-        except Exception as error:  # raised again by whoever waits in `_serve`
-            if not self._failed.done():
-                self._failed.set_exception(error)
+            self.service.market(self.feed.drain())
+        except TandemError as error:
+            self._failed.set_exception(error)
+        except Exception as error:
+            self._failed.set_exception(error)
+            raise
 
     async def _serve(self, stop: asyncio.Event) -> None:
         stopping = asyncio.get_running_loop().create_task(stop.wait())
+        either: list[asyncio.Future[Any]] = [stopping, self._failed]
         try:
             while not (stop.is_set() or self._failed.done()):
                 self.publisher.positions(self.service.held(), self.desk.last_exec, time.time_ns())
                 if self.state is not None and self.state.due:
                     self.state.snapshot(self.desk.snapshot(), self.service.fences)
-                await asyncio.wait([stopping, self._failed], timeout=POSITIONS_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=POSITIONS_S, return_when=asyncio.FIRST_COMPLETED)
             if self._failed.done():
                 self._failed.result()
         finally:

@@ -6,7 +6,6 @@ Law 2: a server that takes no more slows us down; nothing waits in memory withou
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -152,8 +151,3 @@ def pieces_of(events: Events, repeat: int = 1, piece: int = 1 << 16) -> Iterator
                 part["ts"] += turn * span
             yield part
         turn += 1
-
-
-def pace_of(speed: float, rate: float | None) -> Pace:
-    """A pace; `speed` inf is flat out."""
-    return Pace(speed=math.inf, rate=None) if rate is None and math.isinf(speed) else Pace(speed, rate)

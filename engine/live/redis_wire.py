@@ -121,11 +121,6 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait to be sent."""
-        return int(self._transport.get_write_buffer_size()) if self._transport is not None else 0
-
     def abort(self, why: str) -> None:
         """End it at once."""
         if not self.closed.done():

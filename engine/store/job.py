@@ -192,11 +192,8 @@ class Job:
         if found:
             count, start, end = max(found)
             first, last = (str(np.datetime64(ns // 10**9, "s")).replace("T", " ") for ns in (start, end))
-            what = (
-                f"a pause of {count:,} bars"
-                if len(found) == 1
-                else f"{len(found):,} pauses, the longest {count:,} bars"
-            )
+            some = len(found) > 1
+            what = f"{len(found):,} pauses, the longest {count:,} bars" if some else f"a pause of {count:,} bars"
             self.warnings.append(
                 f"{line.name}: {what} ({first} to {last} UTC), inside sessions, where chance explains {most} in a row. "
                 "Complete the source, or say how long a pause may be: max_gap=30m makes a longer one a problem, "

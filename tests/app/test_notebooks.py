@@ -25,9 +25,8 @@ def test_notebook_is_made_from_its_source(source: Path) -> None:
     assert not any(c.get("outputs") for c in kept.cells), "outputs are not kept: jupytext --to ipynb writes none"
 
 
-@pytest.mark.parametrize(
-    "source", [pytest.param(p, marks=[pytest.mark.slow] * (p is not SOURCES[0]), id=p.stem) for p in SOURCES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
 def test_runs_as_a_script(source: Path, place: Path, root: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(

@@ -50,6 +50,7 @@ def test_ctrl_c_while_writing(process: Any, place: Path) -> None:
     assert left(place) == set()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_loop_without_an_end(process: Any, tandem: Any, place: Path) -> None:
     """Compiled code hears no signal: the process ends all the same."""
     text = "from engine.kernel.strategy import Strategy\n\n\nclass Stuck(Strategy):\n    n: int\n\n"

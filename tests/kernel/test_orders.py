@@ -11,32 +11,10 @@ from engine.kernel.records import open_orders
 from engine.kernel.step import count_open
 from tests.kernel.desk import Desk
 
-STATES = [
-    codes.FREE,
-    codes.RESERVED,
-    codes.SENT,
-    codes.WORKING,
-    codes.CANCELLING,
-    codes.REPLACING,
-    codes.DONE_FILLED,
-    codes.DONE_CANCELLED,
-    codes.DONE_REJECTED,
-    codes.DONE_EXPIRED,
-]
-EVENTS = [
-    "SEND",
-    "ACK",
-    "PART",
-    "FULL",
-    "ASK_CANCEL",
-    "ASK_REPLACE",
-    "CANCELLED",
-    "REJECTED",
-    "EXPIRED",
-    "CANCEL_REJECTED",
-    "REPLACED",
-    "DROP",
-]
+STATES = [codes.FREE, codes.RESERVED, codes.SENT, codes.WORKING, codes.CANCELLING, codes.REPLACING, codes.DONE_FILLED,
+          codes.DONE_CANCELLED, codes.DONE_REJECTED, codes.DONE_EXPIRED]  # fmt: skip
+EVENTS = ["SEND", "ACK", "PART", "FULL", "ASK_CANCEL", "ASK_REPLACE", "CANCELLED", "REJECTED", "EXPIRED",
+          "CANCEL_REJECTED", "REPLACED", "DROP"]  # fmt: skip
 # The table again, in words and by state, so that a slip in the one shows against the other.
 WORDS: dict[str, dict[str, str]] = {
     "free": {},

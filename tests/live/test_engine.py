@@ -21,7 +21,7 @@ import pytest
 from backtest import desk
 from engine import session_loop
 from engine.config import Risk
-from engine.errors import VenueError, WireError
+from engine.errors import DataError, VenueError, WireError
 from engine.journal import Journal, JournalWriter
 from engine.journal.format import EVENTS, ORDERS
 from engine.kernel import build, codes
@@ -167,6 +167,29 @@ class Floor:
 def positions(engine: Engine) -> list[int]:
     """What the kernel holds."""
     return engine.session.machine.table("markets_at")["net"].tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_venue_that_cannot_keep_its_data_ends(run: Run, redis: Server, nats: Server, tmp_path: Path, images: None,
+                                                known: bool) -> None:  # fmt: skip
+    error = DataError("the disk is full") if known else OSError(28, "No space left on device")
+
+    def refuse(events: Any) -> None:
+        if len(events):
+            raise error
+
+    async def main() -> None:
+        floor = Floor(redis, nats, tmp_path, f"full{known}")
+        await floor.open()
+        floor.venue.service.market = refuse
+        publisher = floor.publish(200.0)
+        with pytest.raises(type(error), match=r"disk is full|No space left"):
+            async with asyncio.timeout(20.0):
+                await floor.tasks[0]
+        floor.stop.set()
+        await publisher
+
+    run(main())
 
 
 def test_it_trades_stops_and_goes_on(images: None, redis: Server, nats: Server, tmp_path: Path, run: Run) -> None:

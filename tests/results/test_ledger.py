@@ -178,6 +178,7 @@ def test_single_backtests_are_in_the_ledger(crossing: Any, store: str) -> None:
     assert ledger.read("crossings", span[1] + 1, tracking_uri=store).lanes == 0
 
 
+@pytest.mark.slow
 def test_a_tracker_that_does_not_answer_is_told_of(crossing: Any) -> None:
     found = judge(crossing(), "crossings", "http://127.0.0.1:9")
     assert "The tracker was not heard" in found.sentence and not found.many

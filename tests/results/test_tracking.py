@@ -128,6 +128,7 @@ def test_failures_are_ours_and_keep_the_files(crossing: Any, tmp_path: Path) -> 
     assert (saved / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_fails_soon(crossing: Any) -> None:
     with pytest.raises(TrackingError, match=r"http://127.0.0.1:9: .*MLFLOW_TRACKING_URI"):
         crossing().track(tracking_uri="http://127.0.0.1:9")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("total_return", "annual_return", "sharpe", "sortino", "max_drawdown", "trades", "win_rate", "profit_factor")
 BINS, MOST, LINES = 24, 80, 1_000  # of an axis with more values than MOST; lines of parallel coordinates, twice
+TICKS = 12  # values of an axis that are all written at it
 QUANTILES = (("median", 0.5, BLUE), ("best tenth", 0.9, GREY), ("worst tenth", 0.1, RED))  # of what is maximised
 SCALE = "Viridis"  # plotly.js and matplotlib both know it: a name that plotly.js does not know is another scale
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
@@ -144,11 +145,13 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
         x, y, cells = matrix(table, keys[0], keys[1], goal)
         spec = {"x": plain(x), "y": plain(y), "z": [plain(row) for row in cells],
                 "colorscale": SCALE, "reversescale": less}  # fmt: skip
-        titles = {"xaxis": axis(short(keys[0])), "yaxis": axis(short(keys[1]))}
-        margins = {"hovermode": "closest", "margin": {"l": 64, "r": 16, "t": 8, "b": 48}}
+        titles = {f"{side}axis": {**axis(short(key)), **({"tickvals": plain(at)} if len(at) <= TICKS else {})}
+                  for side, key, at in zip("xy", keys, (x, y), strict=False)}  # fmt: skip
+        margins = {"hovermode": "closest", "margin": {"l": 64, "r": 16, "t": 28, "b": 48}}
         found.append({"title": f"{name}, median over all other axes", "layout": layout(**titles, **margins),
                       "data": [{"type": "heatmap", **spec, "hoverongaps": False}]})  # fmt: skip
         scene = {f"{a}axis": {"title": {"text": t}} for a, t in zip("xyz", (*map(short, keys[:2]), name), strict=True)}
+        scene["camera"] = {"eye": {"x": 1.6, "y": 1.6, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}}
         found.append({"title": "Surface", "layout": layout(scene=scene, **margins),
                       "data": [{"type": "surface", **spec, "showscale": False}]})  # fmt: skip
     for key in keys:

@@ -22,7 +22,7 @@ def figures(t: Any, start: Any, rows: int, per_year: float, last: int,
     """
     n, final = t["returns"].astype("f8"), t["final"]
     with np.errstate(all="ignore"):
-        years = n / per_year
+        years = np.where(n > 1, n / per_year, NAN)
         total = final["equity"] / start - 1.0
         annual = np.where(years > 0, np.maximum(0.0, 1.0 + total) ** (1.0 / years) - 1.0, NAN)
         annual[~np.isfinite(annual)] = NAN

@@ -310,7 +310,7 @@ def curve_metrics(ts: Ints, equity: Floats, gross: Floats, start_equity: float, 
     of money held in the instruments, at the start and at the end of each period (one more than the returns).
     """
     _, returns, per_year = periodic(ts, equity, start_equity)
-    years = len(returns) / per_year
+    years = len(returns) / per_year if len(returns) > 1 else NAN  # of hours or a day nothing annual can be said
     last = float(equity[-1]) if len(equity) else NAN
     falls = drawdowns(ts, underwater(equity, start_equity)) if len(equity) else Drawdowns(NAN, NAN, NAN)
     total = total_return(start_equity, last)

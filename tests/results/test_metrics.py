@@ -146,6 +146,14 @@ def test_what_is_not_defined_is_nan(name: str) -> None:
         assert found["annual_return"] == -1.0
 
 
+def test_nothing_annual_is_said_of_a_single_period() -> None:
+    hour = 3_600_000_000_000
+    ts, equity = np.arange(1, 10) * hour, np.linspace(100.0, 101.0, 9)
+    found = m.curve_metrics(ts, equity, equity, 100.0, 50.0)
+    assert found["total_return"] == pytest.approx(0.01) and found["turnover"] > 0 and found["periods"] == 1
+    assert all(math.isnan(found[name]) for name in ("annual_return", "calmar", "turnover_annual", "volatility"))
+
+
 def test_figures_need_neither_polars_nor_pandas() -> None:
     code = ("import sys, backtest.result;"
             "heavy = {'polars', 'pandas', 'plotly', 'matplotlib', 'mlflow', 'numba', 'scipy'};"

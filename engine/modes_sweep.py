@@ -236,15 +236,12 @@ def _write(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
         table.write_parquet(part / "lanes.parquet")
         (part / "sweep.json").write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
         (part / "config.yaml").write_text(dump(), encoding="utf-8")
-        best = [
-            again(work, about, row, rank, part / "best" / str(rank), book) for rank, row in chosen_rows(table, settings)
-        ]
+        best = [again(work, about, row, rank, part / "best" / str(rank), book)
+                for rank, row in chosen_rows(table, settings)]  # fmt: skip
         if settings.report:
             surface.write(about, table, part)
-        (part / "track.json").write_text(
-            json.dumps(requests(settings.tracking.experiment, settings.name, work, about, table, best, known)),
-            encoding="utf-8",
-        )
+        asked = requests(settings.tracking.experiment, settings.name, work, about, table, best, known)
+        (part / "track.json").write_text(json.dumps(asked), encoding="utf-8")
     return where
 
 

@@ -150,7 +150,8 @@ def charts(about: Mapping[str, Any], table: "pl.DataFrame") -> list[dict[str, An
         margins = {"hovermode": "closest", "margin": {"l": 64, "r": 16, "t": 28, "b": 48}}
         found.append({"title": f"{name}, median over all other axes", "layout": layout(**titles, **margins),
                       "data": [{"type": "heatmap", **spec, "hoverongaps": False}]})  # fmt: skip
-        scene = {f"{a}axis": {"title": {"text": t}} for a, t in zip("xyz", (*map(short, keys[:2]), name), strict=True)}
+        scene: dict[str, Any] = {f"{a}axis": {"title": {"text": t}}
+                                 for a, t in zip("xyz", (*map(short, keys[:2]), name), strict=True)}  # fmt: skip
         scene["camera"] = {"eye": {"x": 1.6, "y": 1.6, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}}
         found.append({"title": "Surface", "layout": layout(scene=scene, **margins),
                       "data": [{"type": "surface", **spec, "showscale": False}]})  # fmt: skip

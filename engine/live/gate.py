@@ -196,28 +196,28 @@ class Admission:
     """
 
     def __init__(self, instruments: int, late_s: float, early_s: float, jump: float, compiled: bool = True) -> None:
-        self._gate, self._aside = np.zeros(1, Gate.dtype), np.zeros(ASIDE, Event.dtype)
+        g, self._aside = Gate.new(), np.zeros(ASIDE, Event.dtype)
         self._seen = np.zeros(instruments * codes.KINDS, Cell.dtype)
         self.shown = np.zeros((LINES, instruments), np.uint8)
-        self._address, self._events, row = self._gate.ctypes.data, 0, self._gate[0]
-        row["aside"], row["aside_cap"], row["seen"] = self._aside.ctypes.data, ASIDE, self._seen.ctypes.data
-        row["instruments"], row["jump"], row["shown"] = instruments, jump, self.shown.ctypes.data
-        row["late_ns"], row["early_ns"] = (int(min(s, 1e9) * 1e9) for s in (late_s, early_s))
-        self._row: Any = row
+        self._gate, self._address = g, g._address
+        g.aside, g.aside_cap, g.seen = self._aside.ctypes.data, ASIDE, self._seen.ctypes.data
+        g.instruments, g.jump, g.shown = instruments, jump, self.shown.ctypes.data
+        g.late_ns, g.early_ns = (int(min(s, 1e9) * 1e9) for s in (late_s, early_s))
+        cells = (g.cell(name) for name in ("events", "count", "now", "kept", "refused"))
+        self._events, self._count, self._now, self._kept, self._refused = cells
         self._call: Callable[[int], None] = admit
         if compiled:
             self._call = ctypes.CFUNCTYPE(None, ctypes.c_int64)(build.program(*PROGRAM).addresses["admit"])
 
     def __call__(self, address: int, count: int, now: int) -> int:
         """Judge the events at an address; how many passed. They lie at its beginning afterwards."""
-        row = self._row
-        row["events"], row["count"], row["now"] = address, count, now
+        self._events.value, self._count.value, self._now.value = address, count, now
         self._call(self._address)
-        return int(row["kept"])
+        return int(self._kept.value)
 
     def refused(self) -> "tuple[int, np.ndarray[Any, Any]]":
         """How many the last call set aside, and the first of them; `recv` is the reason (`WHY`)."""
-        count = int(self._row["refused"])
+        count = int(self._refused.value)
         return count, self._aside[: min(count, ASIDE)]
 
     def forget(self) -> None:

@@ -36,6 +36,7 @@ OPTIONS = [("grpc.keepalive_time_ms", 1000), ("grpc.keepalive_timeout_ms", 1000)
            ("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_pings_without_data", 0),
            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50),
            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.use_local_subchannel_pool", 1)]  # fmt: skip
+NONE = np.zeros(0, Event.dtype)
 SINGLE = {codes.NEW: "Submit", codes.CANCEL: "Cancel", codes.REPLACE: "Replace"}
 
 
@@ -118,6 +119,8 @@ class GrpcVenue:
 
     def drain(self) -> Events:
         """Our own reports about orders that never reached the venue, exec id 0."""
+        if not self._own:
+            return NONE
         found, self._own = self._own, []
         return np.concatenate([np.zeros(0, "V64"), *(r.view("V64") for r in found)]).view(Event.dtype)
 

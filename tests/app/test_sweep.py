@@ -183,6 +183,7 @@ def test_a_lane_whose_handler_fails_is_counted(tandem: Tandem, place: Path) -> N
     )
     said = tandem(*SHORT, "strategy=ideas.py:Breaks", "strategy.n=0,3,9")
     assert said.code == 0 and "1 failed or halted" in said.out and "1 without a figure" in said.out
+    assert "2 closed no trade, so that their figures are those of what they hold" in said.out
     assert lanes(place)["status"].to_list() == [0, 0, 2]
 
 

@@ -79,11 +79,12 @@ def requeue(v: Venue, ev: Event, o: VenueOrder) -> bool:
     if side < 0:
         best, volume, other = ev.ask, ev.ask_volume, ev.bid
     better = (price - best) * side
-    if abs(better) <= SAME * price:
-        if volume != o.shown or o.traded != 0.0 or o.ahead > volume:
-            told(v, o, volume)
-    elif best <= 0.0 or better > 0.0:
-        o.ahead = 0.0
-    elif not has_book(v, o.instrument):
-        o.shown = 0.0  # behind the touch again, and not seen
+    near, front = abs(better) <= SAME * price, best <= 0.0 or better > 0.0
+    if near and v.queue != 0:
+        told(v, o, volume)
+    else:  # without a branch, as the next quote may be anywhere
+        ahead, shown, traded = o.ahead, o.shown, o.traded
+        o.ahead = max(0.0, min(ahead, volume)) if near else 0.0 if front else ahead
+        o.shown = volume if near else shown if front or has_book(v, o.instrument) else 0.0  # behind the touch: not seen
+        o.traded = 0.0 if near else traded
     return (price - other) * side >= -SAME * other

@@ -194,11 +194,9 @@ class Job:
             first, last = (str(np.datetime64(ns // 10**9, "s")).replace("T", " ") for ns in (start, end))
             some = len(found) > 1
             what = f"{len(found):,} pauses, the longest {count:,} bars" if some else f"a pause of {count:,} bars"
-            self.warnings.append(
-                f"{line.name}: {what} ({first} to {last} UTC), inside sessions, where chance explains {most} in a row. "
-                "Complete the source, or say how long a pause may be: max_gap=30m makes a longer one a problem, "
-                "max_gap=off is silent"
-            )
+            self.warnings.append(f"{line.name}: {what} ({first} to {last} UTC), inside sessions, where chance explains "
+                                 f"{most} in a row. Complete the source, or say how long a pause may be: max_gap=30m "
+                                 "makes a longer one a problem, max_gap=off is silent")  # fmt: skip
 
     def _outside(self, line: Line, times: "np.ndarray[Any, Any]") -> None:
         """Bars outside the sessions: a problem if another time zone explains them, else a warning."""

@@ -93,9 +93,10 @@ class Maker(Strategy):
         if self.every_ns > 0:
             self.next = (ctx.now // self.every_ns + 1) * self.every_ns
         held = ctx.position
-        fair = 0.5 * (quote.bid + quote.ask) / cases.TICK - self.skew * held
-        bid = min(math.floor(quote.bid / cases.TICK + 0.5), math.floor(fair - self.half)) / 100.0
-        ask = max(math.floor(quote.ask / cases.TICK + 0.5), math.ceil(fair + self.half)) / 100.0
+        best_bid, best_ask = math.floor(quote.bid * 100.0 + 0.5), math.floor(quote.ask * 100.0 + 0.5)
+        fair = 0.5 * (best_bid + best_ask) - self.skew * held
+        bid = min(best_bid, math.floor(fair - self.half)) / 100.0
+        ask = max(best_ask, math.ceil(fair + self.half)) / 100.0
         ctx.quote(bid if held < cases.MOST else 0.0, ask if held > -cases.MOST else 0.0, cases.QTY)
 
 

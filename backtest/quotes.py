@@ -162,7 +162,7 @@ def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
     """A trade meets the resting orders of one side: those through it, then those at its price behind their queue."""
     left, ts = ev.traded, ev.ts
     forget_met(v, ev.instrument)
-    while left > 0.0:
+    while True:
         row = best_row(v, ev.instrument, side, ev.price)
         if row < 0:
             break
@@ -170,10 +170,9 @@ def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
         o.met = 1
         offered = left
         if abs(o.price - ev.price) <= SAME * o.price:
-            ahead = o.ahead
-            o.ahead = max(0.0, ahead - ev.traded)
+            offered = left - o.ahead  # what an earlier one of ours took has not come to this one's queue
+            o.ahead = max(0.0, -offered)
             o.traded += ev.traded
-            offered = min(left, ev.traded - ahead) if ahead < ev.traded else 0.0
         if offered > 0.0:
             left -= serve(lp, v, row, ts, o.price, offered, True)
 

@@ -155,6 +155,15 @@ RESTING = {
         [BOOK, t(9.98, 4, -1)], {0: [buy(3, 10.00), buy(3, 10.01)]}, [("fill", 1, 3, 10.01), ("fill", 1, 1, 10.00)]),
     "and at one price the earlier one": (
         [BOOK, t(10.01, 4, -1)], {0: [buy(3, 10.01), buy(3, 10.01)]}, [("fill", 1, 3, 10.01), ("fill", 1, 1, 10.01)]),
+    "what the first takes does not come to the second's queue": (
+        [BOOK, t(10.00, 9, -1), t(10.00, 2, -1)], {0: [buy(3, 10.00), buy(3, 10.00)]},
+        [("fill", 1, 3, 10.00), ("fill", 1, 1, 10.00), ("fill", 2, 2, 10.00)]),
+    "nor what a better one takes": (
+        [BOOK, t(10.00, 7, -1), t(10.00, 1, -1)], {0: [buy(2, 10.00), buy(2, 10.01)]},
+        [("fill", 1, 2, 10.01), ("fill", 2, 1, 10.00)]),
+    "who joined later waits for those in between": (
+        [BOOK, q(10.00, 8, 10.02, 4), t(10.00, 6, -1), t(10.00, 4, -1), t(10.00, 2, -1)],
+        {0: buy(2, 10.00), 1: buy(2, 10.00)}, [("fill", 2, 1, 10.00), ("fill", 3, 1, 10.00), ("fill", 4, 2, 10.00)]),
     "a trade of unknown side may have met either": ([BOOK, t(9.99, 2, 0)], {0: buy(1, 10.00)},
                                                     [("fill", 1, 1, 10.00)]),
     "the same for a sale": ([BOOK, t(10.02, 4, 1), t(10.02, 3, 1)], {0: sell(2, 10.02)}, [("fill", 2, -2, 10.02)]),

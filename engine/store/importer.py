@@ -99,7 +99,8 @@ def summary(where: Path) -> str:
 
     manifest, infos = read_manifest(where)
     rows, ticks = manifest["rows"], manifest.get("kind") == "ticks"
-    names = ", ".join(info.name for info in infos[:8]) + (", …" if len(infos) > 8 else "")
+    steps = " (tick {:g}, lot {:g})" if ticks else ""
+    names = ", ".join(i.name + steps.format(i.tick, i.lot) for i in infos[:8]) + (", …" if len(infos) > 8 else "")
     total = sum(rows.values()) if isinstance(rows, dict) else rows
     lines = [("Rows", f"{total:,} of {_many(len(infos), 'instrument')}: {names}")]
     if ticks:
@@ -121,6 +122,7 @@ def summary(where: Path) -> str:
     problems = manifest.get("problems", {}).get("count", 0)
     if problems:
         lines.append(("Noted", f"{_many(problems, 'problem')}, in dataset.json"))
+    lines += [("Note", f"{count:,} {text}") for text, count in manifest.get("notes", {}).items()]
     warned = manifest.get("warnings", ())
     lines += [("Warning", text) for text in warned[:5]]
     if len(warned) > 5:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ConfigError, DataError
+from engine.store import vendors
 from engine.store.files import atomic_dir, datasets_root, progress
 from engine.store.importer import duration
 from engine.store.opening import choose
 from engine.store.ticks_job import TickJob, close
-from engine.store.vendors import Rows, Vendor, sources_of, vendor
+from engine.store.vendors import Rows, Vendor, sources_of
 
 CHOICES = {"on_error": ("refuse", "quarantine", "keep"), "book": ("snapshot", "empty")}
 
@@ -49,7 +50,7 @@ def import_ticks(name: str, source: Any, *, vendor: str = "generic", instrument:
         raise ConfigError(f"dataset name {name!r}: give a plain name without slashes.")
     if target.exists() and not overwrite:
         raise DataError(f"{target} already exists; choose another name or pass overwrite=True.")
-    reader = _vendor(vendor, options)
+    reader = vendors.vendor(vendor, options)
     reading = Reading(reader, sources_of(source), [instrument] if isinstance(instrument, str) else instrument)
     shift = least_shift(reading) if recv_shift == "auto" else shift_ns(recv_shift)
     settings = {"vendor": vendor, "instrument": instrument, "on_error": on_error, "recv_shift_ns": shift, "book": book,
@@ -63,10 +64,6 @@ def import_ticks(name: str, source: Any, *, vendor: str = "generic", instrument:
         reading.finish()
         close(job, {"settings": settings, "source": f"{vendor}: {', '.join(reading.files[:20])}"})
     return target
-
-
-def _vendor(name: str, options: dict[str, Any]) -> Vendor:
-    return vendor(name, options)
 
 
 def shift_ns(value: str | int) -> int:
@@ -132,5 +129,5 @@ class Reading:
                 yield rows
 
     def finish(self) -> None:
-        """Raise DataError if an instrument was asked for that no file has."""
-        choose(list(self.seen), self.chosen, ", ".join(self.files[:3]) or "the sources")
+        """Raise DataError if an instrument was asked for that no file has, unless there is nothing at all."""
+        choose(list(self.seen), self.chosen if self.seen else None, ", ".join(self.files[:3]))

@@ -4,6 +4,7 @@ Law 1: `seq` is the order of arrival within a source over all its kinds, so that
 Law 2: a book is never wrong in silence (see `ticks_check.Gate`).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,28 +25,32 @@ if TYPE_CHECKING:
     import polars as pl
 
 PART = 1 << 20  # rows of one kind and instrument before they are written
-FEW = 10_000  # prices below this do not prove a grid of whole units
+FEW = 10_000  # prices below this do not prove a grid that is coarser than a hundredth
+STEPS = (25, 10, 5, 2, 1)  # of prices, in their last decimal: 0.25, 0.00005 and other steps that markets have
 BOOK = ("depth", "quotes", "trades")  # whose prices tell the tick, best first: hidden trades lie off the grid
 
 
 @dataclass
 class Grid:
-    """The decimals that numbers were seen to need."""
+    """The decimals that numbers were seen to need, and what all of them are multiples of, in the last decimal."""
 
     digits: int = 0
     count: int = 0
+    common: int = 0
 
     def see(self, values: "np.ndarray[Any, Any]") -> None:
         """Take numbers into account."""
         flat = values[np.isfinite(values)]
         self.count += len(flat)
-        while self.digits < 8 and not np.allclose(np.round(flat, self.digits), flat, rtol=1e-12,
-                                                  atol=10.0 ** (-self.digits - 4)):  # fmt: skip
+        before = self.digits
+        while self.digits < 8 and not np.allclose(np.round(flat, self.digits), flat, 1e-12, 10.0 ** (-self.digits - 4)):
             self.digits += 1
+        whole = np.rint(np.minimum(np.abs(flat) * 10.0**self.digits, 2.0**62)).astype("i8")
+        self.common = math.gcd(self.common * 10 ** (self.digits - before), int(np.gcd.reduce(whole)))
 
-    def step(self, least: int = 0) -> float:
-        """The step, at most 10^-least."""
-        return float(f"1e-{max(self.digits, least)}")
+    def step(self, least: int = 0, steps: tuple[int, ...] = (1,)) -> float:
+        """The first of `steps`, counted in the last decimal, that all numbers keep to; at most 10^-least."""
+        return float(f"{next(n for n in steps if self.common % n == 0)}e-{max(self.digits, least)}")
 
 
 @dataclass
@@ -191,6 +196,8 @@ class TickJob:
             both = part.filter((part["bid"] > 0) & (part["ask"] > 0))
             self.note("quotes crossed", int((both["bid"] > both["ask"]).sum()))
             self.note("quotes locked", int((both["bid"] == both["ask"]).sum()))
+            bare = (both["bid_volume"] == 0) & (both["ask_volume"] == 0)
+            self.note("quotes without volumes: no order is filled on them", int(bare.sum()))
         if line.kind == "depth":
             line.price = float(part["price"][-1])
         recv = part["recv"].to_physical().to_numpy()
@@ -223,7 +230,7 @@ class TickJob:
         found: dict[str, Any] = {"name": name}
         if own:
             prices, volumes = own[0].prices, max((line.volumes for line in own), key=lambda grid: grid.digits)
-            found |= {"tick": prices.step(0 if prices.count >= FEW else 2), "lot": volumes.step()}
+            found |= {"tick": prices.step(0, STEPS) if prices.count >= FEW else prices.step(2), "lot": volumes.step()}
         return override(InstrumentInfo.fill(found), self.meta)
 
 

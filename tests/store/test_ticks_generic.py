@@ -190,6 +190,31 @@ def test_keep_sorts_and_keeps(places: Path) -> None:
     assert events["ask"].tolist() == [100.0, 101.0, 103.0, 104.0, 105.0, 102.0]
 
 
+@pytest.mark.parametrize(
+    ("first", "step", "n", "tick"),
+    [(99.5, 0.25, 5000, 0.25), (99.5, 0.25, 4999, 0.01), (1.0, 0.00005, 5000, 5e-5), (500.0, 5.0, 5000, 5.0),
+     (99.02, 0.02, 5000, 0.02), (100.01, 0.01, 5000, 0.01), (32_000.0, 100.0, 5000, 25.0)],
+)  # fmt: skip
+def test_the_tick_is_the_step_of_many_prices(places: Path, first: float, step: float, n: int, tick: float) -> None:
+    frame = quotes(n).with_columns(bid=first + step * pl.int_range(n), ask=first + step * (pl.int_range(n) + 1))
+    import_ticks("x", frame.with_columns(pl.col("bid", "ask").round(5)), instrument="X")
+    assert open_tape("x").instruments[0].tick == tick
+
+
+def test_quotes_without_volumes_are_told(places: Path) -> None:
+    where = import_ticks("x", quotes().drop("bid_volume", "ask_volume"), instrument="X")
+    told = summary(where).splitlines()
+    assert "Note     6 quotes without volumes: no order is filled on them" in told
+    assert "Rows     6 of 1 instrument: X (tick 0.01, lot 1)" in told
+
+
+def test_nothing_at_all_is_no_unknown_instrument(places: Path) -> None:
+    (places / "empty").mkdir()
+    for source in (places / "empty", quotes(0), []):
+        with pytest.raises(DataError, match="no events to import"):
+            import_ticks("x", source, instrument="X")
+
+
 def test_the_recorder_was_behind(places: Path) -> None:
     late = quotes().with_columns(recv=pl.col("ts") - 1_270_000_000 + pl.Series([0, 1, 2, 3, 4, 5]))
     with pytest.raises(ValidationError, match="recv is before ts"):
@@ -293,7 +318,7 @@ def test_an_import_says_what_it_holds(places: Path) -> None:
     manifest = json.loads((where / "dataset.json").read_text())
     assert (manifest["first"], manifest["last"], manifest["quarantined"]) == (T0 + 5, T0 + 7 * S, 1)
     assert summary(where).splitlines() == [
-        "Rows     6 of 1 instrument: X", "Kinds    5 quotes, 1 trades",
+        "Rows     6 of 1 instrument: X (tick 0.01, lot 1)", "Kinds    5 quotes, 1 trades",
         "Span     2020-09-13 12:26:40 to 2020-09-13 12:26:47 UTC, as received", "Times    time zone UTC, calendar 24/7",
         "Aside    1 row, with the reasons in quarantine.parquet", "Noted    1 problem, in dataset.json",
     ]  # fmt: skip

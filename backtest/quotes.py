@@ -162,10 +162,8 @@ def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
     """A trade meets the resting orders of one side: those through it, then those at its price behind their queue."""
     left, ts = ev.traded, ev.ts
     forget_met(v, ev.instrument)
-    while True:
-        row = best_row(v, ev.instrument, side, ev.price)
-        if row < 0:
-            break
+    row = best_row(v, ev.instrument, side, ev.price)
+    while row >= 0:
         o = venue_orders(v, row)
         o.met = 1
         offered = left
@@ -175,6 +173,7 @@ def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
             o.traded += ev.traded
         if offered > 0.0:
             left -= serve(lp, v, row, ts, o.price, offered, True)
+        row = best_row(v, ev.instrument, side, ev.price)
 
 
 def quote_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:

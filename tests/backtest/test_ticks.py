@@ -291,6 +291,25 @@ def test_no_fill_is_better_than_the_market_or_larger_than_what_traded_or_was_sho
             assert np.abs(ours["qty"]).sum() <= met + quotes[f"{other}_volume"][came].sum()
 
 
+@pytest.mark.parametrize("model", ["back", "front", "power"])
+def test_an_order_in_pieces_is_filled_as_if_it_were_whole(model: str) -> None:
+    """At one price our orders stand one behind the other: what they get together is the same, however many they are."""
+
+    def got(sizes: tuple[int, ...], seed: int) -> dict[tuple[Any, ...], int]:
+        wishes = {n: [lambda ctx, size=size, off=n % 3 * 0.01: ctx.buy(size, ctx.bid - off) for size in sizes]
+                  for n in range(3, 240, 12)}  # fmt: skip
+        found: dict[tuple[Any, ...], int] = {}
+        for word, at, *rest in play(random_ticks(seed, 300), wishes, queue=model, order_ms=0.4):
+            if word == "fill":
+                found[at, rest[1]] = found.get((at, rest[1]), 0) + rest[0]
+        return found
+
+    for seed in range(2):
+        whole = got((6,), seed)
+        assert len(whole) > 20
+        assert got((1, 2, 3), seed) == whole
+
+
 def test_glft_leans_and_widens_with_volatility() -> None:
     calm, wild = glft(0.1, 0.1, 1.5, 0.9), glft(0.1, 0.4, 1.5, 0.9)
     assert wild[0] > calm[0] and wild[1] == pytest.approx(4 * calm[1])

@@ -65,6 +65,10 @@ class MarketMaking(Strategy):
     quoted: float
     held: float
 
+    def validate(self) -> None:
+        if self.limit < self.qty:
+            raise ValueError(f"limit must be at least qty, got limit={self.limit}, qty={self.qty}")
+
     def on_quote(self, quote: Quote, ctx: Ctx) -> None:
         self.requote(quote.ts, ctx)
 
@@ -78,10 +82,8 @@ class MarketMaking(Strategy):
             self.pull(ctx)  # one side is missing, or the book is crossed or locked
             return
         self.observe(ctx)
-        if self.fast > 0.0 and self.moves.level > self.fast * self.usual.level:
-            self.pull(ctx)
-            return
-        if self.stale_ms > 0 and ctx.now - told > self.stale_ms * 1_000_000:
+        wild = self.fast > 0.0 and self.moves.level > self.fast * self.usual.level
+        if wild or (self.stale_ms > 0 and ctx.now - told > self.stale_ms * 1_000_000):
             self.pull(ctx)
             return
         tick, position = ctx.tick, ctx.position
@@ -108,9 +110,7 @@ class MarketMaking(Strategy):
             self.usual.update(self.moves.level, 0.01 * self.memory)
             self.squares.update(moved * moved, self.memory)
             self.pauses.update((ctx.now - self.seen) * 1e-9, self.memory)
-        self.micro = micro
-        self.mid = mid
-        self.seen = ctx.now
+        self.micro, self.mid, self.seen = micro, mid, ctx.now
 
     @property
     def sigma(self) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from backtest.run import prepare
+from engine.errors import StrategyError
 from engine.kernel import codes
 from engine.store.tape import Tape
 from strategies import MarketMaking, Scalping
@@ -54,6 +55,12 @@ MAKER: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
 def test_market_making(what: str) -> None:
     params, events, orders = MAKER[what]
     assert asked(MarketMaking(**params), tape(*events)) == orders
+
+
+def test_a_limit_that_no_order_fits_is_told() -> None:
+    with pytest.raises(StrategyError, match=r"limit must be at least qty, got limit=20\.0, qty=100"):
+        MarketMaking(qty=100.0)
+    assert asked(MarketMaking(qty=3.0, limit=3.0), tape(EVEN)) == [("new", 0, 3, 10.0), ("new", 0, -3, 10.02)]
 
 
 def test_no_quotes_on_stale_data() -> None:

@@ -55,7 +55,7 @@ def test_laws_on_a_recorded_book(tmp_path: Path) -> None:
     done = check_strategy(MarketMaking(qty=0.01, limit=0.2), tape, events=40_000, short=2_300, tries=1, venue=late,
                           leverage=100.0)  # fmt: skip
     assert done.orders > 50
-    subject = stage([MarketMaking(qty=0.01, limit=1e-9, move_ticks=1e9)], tape)
+    subject = stage([MarketMaking(qty=0.01, move_ticks=1e9)], tape)
     for until in (5_000, 60_000, len(tape)):
         drive = subject.prepared.drive()
         drive.advance(until)

@@ -1,6 +1,7 @@
 """The paper venue as a process: a desk behind gRPC, fed from Redis, its reports on NATS.
 
-Law: whatever is killed and started again, exec ids go on by one, and every report is published.
+Law 1: whatever is killed and started again, exec ids go on by one, and every report is published.
+Law 2: a state that was refused, or that could not be kept, stays as it was.
 """
 
 import asyncio
@@ -77,7 +78,8 @@ class PaperVenue:
             await self.publisher.stop()
             await self.bus.stop()
             if self.state is not None:
-                self.state.snapshot(self.desk.snapshot(), self.service.fences)
+                if not (self._reviving or self._failed.done()):
+                    self.state.snapshot(self.desk.snapshot(), self.service.fences)
                 self.state.close()
 
     def _revive(self, published: int) -> None:

@@ -35,7 +35,9 @@ from engine.live.paper import PaperVenue, feed_of
 from engine.live.publisher import Pace, Publisher
 from engine.live.quarantine import Quarantine
 from engine.live.servers import Server
+from engine.live.service import FENCE
 from engine.live.settings import Execution, Feed, Nats
+from engine.live.state import State
 from engine.plan import Plan, instrument_rows, sizes_for
 from engine.registry import find
 from engine.replay import replay
@@ -113,14 +115,14 @@ class Floor:
         self.stop, self.port, self.tasks = asyncio.Event(), 0, list[Any]()
         self.venue: Any = None
 
-    async def open(self) -> None:
+    async def open(self, state: State | None = None) -> None:
         """Start the venue."""
         rows = instrument_rows([INFO], Risk(), {})
         self.venue = PaperVenue(desk.VenueDesk(rows, 1e6, desk.VenueModel(), ticks=True), NAMES, self.feed,
                                 Nats(url=self.nats.url), Execution(address="127.0.0.1:0", account=self.name),
-                                Quarantine())  # fmt: skip
+                                Quarantine(), state)  # fmt: skip
         self.tasks.append(asyncio.create_task(self.venue.run(self.stop, lambda port: setattr(self, "port", port))))
-        await until(lambda: self.port, 15.0)
+        await until(lambda: self.port or self.tasks[-1].done(), 15.0)
 
     async def close(self) -> None:
         """End the venue."""
@@ -164,6 +166,11 @@ class Floor:
         return engine
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """What is in a folder."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
 def positions(engine: Engine) -> list[int]:
     """What the kernel holds."""
     return engine.session.machine.table("markets_at")["net"].tolist()  # type: ignore[no-any-return]
@@ -180,14 +187,45 @@ def test_a_venue_that_cannot_keep_its_data_ends(run: Run, redis: Server, nats: S
 
     async def main() -> None:
         floor = Floor(redis, nats, tmp_path, f"full{known}")
-        await floor.open()
+        await floor.open(State(tmp_path / "s", "about"))
+        before = files(tmp_path / "s")
         floor.venue.service.market = refuse
         publisher = floor.publish(200.0)
         with pytest.raises(type(error), match=r"disk is full|No space left"):
             async with asyncio.timeout(20.0):
                 await floor.tasks[0]
+        assert files(tmp_path / "s") == before, "the inputs are kept; a snapshot would need room"
         floor.stop.set()
         await publisher
+
+    run(main())
+
+
+@pytest.mark.parametrize("damage", ["settings", "inputs", "snapshot"])
+def test_a_state_that_is_refused_stays_as_it_was(run: Run, redis: Server, nats: Server, tmp_path: Path, images: None,
+                                                 damage: str) -> None:  # fmt: skip
+    """Whoever sees what is wrong with it can still put it right: nothing was written over it."""
+    place, about = tmp_path / "s", "about"
+    one = desk.VenueDesk(instrument_rows([INFO], Risk(), {}), 1e6, desk.VenueModel(), ticks=True)
+    memory = State(place, about)
+    memory.load()
+    memory.snapshot(one.snapshot(), {})
+    for token in (1, 2):
+        memory.keep(FENCE, 0, f'["e", {token}, 1]'.encode())
+    memory.close()
+    if damage == "settings":
+        about = "another"
+    else:
+        (path,) = place.glob(f"{damage}-000001.*")
+        path.write_bytes((whole := path.read_bytes())[:22] + b"\xff" + whole[23:])
+
+    async def main() -> None:
+        before = files(place)
+        floor = Floor(redis, nats, tmp_path, f"refused{damage}")
+        with pytest.raises(DataError, match=r"damaged|other instruments, cash or settings"):
+            await floor.open(State(place, about))
+            await floor.tasks[0]
+        assert files(place) == before
 
     run(main())
 

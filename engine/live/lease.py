@@ -43,8 +43,9 @@ return {1, string.format('%.0f', token), 0, ''}
 RENEW = """
 for i = 1, #KEYS, 2 do
   local owner = redis.call('GET', KEYS[i])
-  if owner and owner ~= ARGV[1] then return owner end
-  if not owner and redis.call('GET', KEYS[i + 1]) ~= ARGV[3] then return 'another token' end
+  if owner and owner ~= ARGV[1] then return owner .. ' has taken it' end
+  local token = redis.call('GET', KEYS[i + 1])
+  if not owner and token ~= ARGV[3] then return token and 'another token has taken it' or 'Redis has lost its data' end
 end
 for i = 1, #KEYS, 2 do redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
 return 'OK'
@@ -156,7 +157,7 @@ class Lease:
                 await asyncio.sleep(min(0.1, self.ttl_s / 20))
                 continue
             if said != b"OK":
-                return f"{said.decode()} has taken it"
+                return str(said.decode())
             self._until = self._end(asked)
         return why
 

@@ -414,6 +414,22 @@ def test_lease_excludes_and_returns(redis: Server, run: Run) -> None:
     run(main())
 
 
+def test_lease_that_redis_has_forgotten(redis: Server, run: Run) -> None:
+    """A Redis that keeps nothing was started again: nobody has taken it, and nobody knows whether one had."""
+
+    async def main() -> None:
+        name, told = fresh(), []
+        lease = Lease(redis.url, name, name, 2.0, told.append)
+        await lease.acquire()
+        connection = await connect(redis.url)
+        await connection.call("DEL", *(f"tandem:{what}:{name}" for what in ("lease", "token")))
+        await until(lambda: told)
+        assert not lease.valid and told == ["Redis has lost its data"]
+        await connection.close()
+
+    run(main())
+
+
 def test_lease_of_an_account(redis: Server, run: Run) -> None:
     """Another engine on the same account does not start, holds nothing then, and ends when the account goes."""
 

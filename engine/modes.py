@@ -131,9 +131,7 @@ def run_import(settings: Import, dump: Dump) -> int:
     from engine.store.opening import read_table
 
     if not settings.sources or not settings.name:
-        raise ConfigError(
-            "mode=import needs what to read and a name for it: tandem mode=import sources=bars.csv name=mine."
-        )
+        raise ConfigError("mode=import needs what to read and a name: tandem mode=import sources=bars.csv name=mine.")
     for text in settings.sources:
         if not Path(text).exists():
             raise ConfigError(f"sources: {text} does not exist (looked for {Path(text).absolute()}).")

@@ -191,8 +191,9 @@ def told(settings: Live, engine: Any, served: Any, asked: Path) -> None:
     asked.write_text(settings.trading)
     trading = codes.NAMES["trading"][engine.session.machine.kernel.trading]
     looks = "" if engine.lease.whole else ": none is sent, another engine may trade it"
+    run = ", ".join(repr(engine.session.running(n)) for n in range(len(engine.plan.strategies)))  # after reloads, too
     print(
-        f"Engine   {settings.engine}, {', '.join(map(repr, engine.plan.strategies))}, trading={trading}\n"
+        f"Engine   {settings.engine}, {run}, trading={trading}\n"
         f"Admin    {served.url}, token in {served.token_file or 'admin.token'}\n"
         f"Orders   {settings.execution.address}, account {settings.execution.account}{looks}\n"
         f"Data     {', '.join([*settings.feed.channels, *settings.feed.streams])} at {settings.feed.url}",
@@ -256,9 +257,8 @@ def promoted_plan(settings: Live, root: Path) -> tuple[Any, Any]:
         with atomic_dir(folder) as part:
             models.fetch_version(version, part)
     bundle = Bundle.open(folder, version.bundle, f"the bundle of {version}", programs(), registry.find)
-    print(
-        f"Promoted {settings.from_} is {version}, bundle {version.bundle[:12]}, of run {version.run_id[:8]}", flush=True
-    )
+    said = f"Promoted {settings.from_} is {version}, bundle {version.bundle[:12]}, of run {version.run_id[:8]}"
+    print(said, flush=True)
     plan = bundle.plan(registry.find)
     return (plan if settings.cash is None else replace(plan, cash=settings.cash)), version
 

@@ -1,18 +1,20 @@
 """The session of an engine: the one that it left on disk, or a new one.
 
-Law 1: an engine goes on with its latest session when that is what the settings describe; else it says what differs.
+Law 1: an engine goes on with its latest session when that is what the settings describe, as it began or as reloads have
+       left it (the file of a strategy that was reloaded has the new code); else it says what differs.
 Law 2: the number of a session is in every order id; it grows, also when all journals are gone.
 """
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
 from engine.journal import Journal, JournalWriter
-from engine.journal.format import EVENTS
+from engine.journal.format import EVENTS, RELOADS
 from engine.kernel import codes
 from engine.plan import Find, Plan
 from engine.recovery import Recovered, recover
@@ -40,6 +42,21 @@ def ended_half(journal: Journal) -> bool:
     return amount == ENDING
 
 
+def reloaded(journal: Journal, wanted: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether strategies differ from those that a session began with only in what its latest reloads put in place."""
+    began, now = journal.header["strategies"], dict[int, Mapping[str, Any]]()
+    if [one["layout"] for one in wanted] != [one["layout"] for one in began]:
+        return False
+    for block in journal.blocks():
+        if block.kind == RELOADS:
+            now[block.words()["strategy"]] = block.words()
+    return all(
+        one[key] in (was[key], now.get(n, was)[key])
+        for n, (one, was) in enumerate(zip(wanted, began, strict=True))
+        for key in ("name", "params", "image")
+    )
+
+
 def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, Any], sync_ms: float,
            snapshot_every: int, told: Callable[[str], None],
            number: Callable[[int], int] = lambda least: least) -> tuple[Recovered, bool]:  # fmt: skip
@@ -52,9 +69,10 @@ def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, 
     known = folders(root)
     if known and not fresh:
         journal = Journal(known[-1])
-        wanted = plan.header(PROGRAM, **words)
-        wanted["session"] = journal.header["session"]
-        differ = [key for key in SAME if plain(wanted[key]) != plain(journal.header.get(key))]
+        wanted = json.loads(json.dumps(plan.header(PROGRAM, **words)))  # as a journal gives it back
+        differ = [key for key in SAME if wanted[key] != journal.header.get(key)]
+        if "strategies" in differ and reloaded(journal, wanted["strategies"]):
+            differ.remove("strategies")
         if differ:
             raise ConfigError(
                 f"{', '.join(differ)} differ from those of the session in {known[-1]}, which has its positions and "
@@ -74,12 +92,3 @@ def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, 
     session = Session(plan.machine(), writer, snapshot_every=snapshot_every)
     told(f"session {plan.session} begins")
     return Recovered(session, Journal(writer.folder), writer.place), True
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value

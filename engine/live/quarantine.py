@@ -33,9 +33,7 @@ class Quarantine:
                 self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 self._size = os.fstat(self._file).st_size
             except OSError as error:
-                raise DataError(
-                    f"quarantine {path}: cannot be written ({error.strerror}); give another path."
-                ) from error
+                raise DataError(f"quarantine {path}: cannot be written ({error.strerror}).") from error
 
     def put(self, kind: str, where: str, why: str, payload: bytes) -> None:
         """Set a payload aside. `where`: its channel or peer; `why`: one sentence."""

@@ -187,9 +187,7 @@ class Service:
         self._expect(SCHEMA, request.account)
         view = self.desk.view((), request.since)
         if view.since > request.since:
-            raise Refused(
-                f"reports up to {view.since} are no longer kept here; those after {request.since} were asked for"
-            )
+            raise Refused(f"reports up to {view.since} are no longer kept; those after {request.since} were asked for")
         rows = view.reports.copy()
         self.told.recount(rows)
         return report_batch(rows[: request.limit or REPORTS], self.names, self.account, view.last_exec)

@@ -62,9 +62,7 @@ class State:
                 kept = json.loads(head)
                 crc, about, fences = kept["crc"], kept["about"], kept["fences"]
             except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"state {snapshots[-1]}: damaged ({error}); remove the folder to begin anew."
-                ) from error
+                raise DataError(f"state {snapshots[-1]}: damaged ({error}); begin with another folder.") from error
             if crc != zlib.crc32(snapshot):
                 raise DataError(f"state {snapshots[-1]}: damaged; begin with another folder.")
             if about != self.about:
@@ -86,7 +84,7 @@ class State:
             payload = data[at + HEAD.size : at + HEAD.size + size]
             if len(payload) < size or zlib.crc32(payload) != crc:
                 if at + HEAD.size + size < len(data):
-                    raise DataError(f"state {path}: damaged at byte {at}; remove the folder to begin anew.")
+                    raise DataError(f"state {path}: damaged at byte {at}; begin with another folder.")
                 break
             at += HEAD.size + size
             self._size = at

@@ -105,9 +105,9 @@ def number(value: Any, digits: int = 2) -> str:
     """A number with thousands separated; a dash for none."""
     if value is None:
         return "–"
-    return (
-        f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else f"{value}"
-    )
+    if isinstance(value, float):
+        return f"{value:,.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value}"
 
 
 def coloured(value: Any, digits: int = 2) -> Any:

@@ -101,9 +101,8 @@ def coerce(hint: Any, value: Any, key: str) -> Any:
             return hint()
         if isinstance(value, hint):
             return value
-        raise ConfigError(
-            f"{key} must be a group of settings ({', '.join(f.name for f in fields(hint))}), got {value!r}."
-        )
+        known = ", ".join(f.name for f in fields(hint))
+        raise ConfigError(f"{key} must be a group of settings ({known}), got {value!r}.")
     if origin is Literal:
         if value not in inner:
             raise unknown(f"value of {key}", str(value), map(str, inner))

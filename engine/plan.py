@@ -34,15 +34,12 @@ def instrument_rows(infos: Sequence[InstrumentInfo], risk: Risk, fees: Mapping[s
     for what, listed in (("allow", risk.allow), ("block", risk.block)):
         unknown = sorted(set(listed) - set(names))
         if unknown:
-            raise ConfigError(
-                f"risk.{what} names {', '.join(unknown)}, which the data do not have; "
-                f"there are {', '.join(names[:20])}."
-            )
+            raise ConfigError(f"risk.{what} names {', '.join(unknown)}, which the data do not have; "
+                              f"there are {', '.join(names[:20])}.")  # fmt: skip
     currencies = {info.currency for info in infos}
     if len(currencies) > 1:
-        raise ConfigError(
-            f"One account has one currency, the data have {', '.join(sorted(currencies))}; choose instruments of one."
-        )
+        raise ConfigError(f"One account has one currency, the data have {', '.join(sorted(currencies))}; "
+                          "choose instruments of one.")  # fmt: skip
     rows = np.zeros(len(names), Instrument.dtype)
     for row, info in zip(rows, infos, strict=True):
         for key in SHARED:

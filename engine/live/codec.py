@@ -159,7 +159,7 @@ def decode_json(payload: bytes, memory: memoryview, at: int, names: Names, aside
         schema, listed = given.get("schema"), given.get("events", [])
         head = [int(given.get(key, 0)) for key in ("source", "epoch", "sequence")]
         source, epoch, sequence = head
-        if not (isinstance(listed, list) and 0 <= source < 1 << 16 and epoch >= 0 and sequence >= 0):
+        if not (isinstance(listed, list) and 0 <= source < 1 << 16 and min(head) >= 0 and max(head) < 1 << 64):
             raise BadMessage("malformed", "source, epoch, sequence or events are out of range")
     except (ValueError, TypeError, RecursionError) as error:
         raise BadMessage("malformed", f"no JSON of ours ({error})") from error

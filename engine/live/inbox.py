@@ -3,6 +3,7 @@
 Law 1: of every channel, source and epoch each event enters once and in order; what is missing enters as a GAP event.
 Law 2: a drain is all that has come, judged by the gate; it stays valid until the next drain.
 Law 3: without room a message is refused, not dropped: whoever has it holds it back.
+Law 4: of two publishers that are one source on a channel the newer is heard; the older is set aside, no sign of life.
 
 A GAP event has the ts of what follows it, or the receiver's clock; `code` is MISSED, RESTARTED or SILENT, `amount` how
 many events are missing (0: not known). There is one for every instrument that the channel has shown before.
@@ -80,6 +81,10 @@ class Inbox:
                 self.quarantine.put("sources", channel.decode(errors="replace"), f"more than {LINES} of them", payload)
                 return True
             line = self._lines[key] = Line(len(self._lines))
+        if 0 < head.epoch < line.epoch:
+            self.quarantine.put("epoch", channel.decode(errors="replace"), f"another publisher has begun as source "
+                                f"{head.source} since, and is the one that is heard", payload)  # fmt: skip
+            return True
         line.heard, line.silent = self._beat, False
         first, self._at = self._at, self._at + head.rows
         self._marks[self._which][first : self._at] = line.number
@@ -89,7 +94,6 @@ class Inbox:
             self._out_of_step(line, head, first)
         if self._spoiled:
             self._gap(line, MISSED, self._spoiled, first)
-            self._spoiled = 0
         self.counts["messages"] += 1
         self.counts["events"] += head.rows
         return True
@@ -102,12 +106,11 @@ class Inbox:
             if word is None:
                 del self._words[channel]
                 raise BadMessage("channel", f"{name!r} does not end in .raw, .pb or .json")
-        memory = self._memory[self._which]
+        memory, self._spoiled = self._memory[self._which], 0
         if word == "raw":
             return self._raw(payload, memory, self._numbers[self._which], self._at)
         where, put = channel.decode(), self.quarantine.put
         decoder = decode_pb if word == "pb" else decode_json
-        self._spoiled = 0
 
         def aside(kind: str, why: str, bad: bytes) -> None:
             self._spoiled += kind != "instrument"  # what is of no instrument of ours is not missed
@@ -116,11 +119,8 @@ class Inbox:
         return decoder(payload, memory, self._at, self.names, aside)
 
     def _out_of_step(self, line: Line, head: Head, first: int) -> None:
-        """A first message, an older publisher, a restarted one, a repetition or a hole."""
-        if head.epoch < line.epoch:
-            self._at = first
-            self.counts["old_epoch"] += 1
-        elif head.epoch > line.epoch:
+        """A first message, a restarted publisher, a repetition or a hole."""
+        if head.epoch > line.epoch:
             if line.epoch:
                 self.counts["restarts"] += 1
                 self._forget = True

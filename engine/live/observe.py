@@ -65,6 +65,7 @@ feed_restarts_total               counter    publishers that began anew
 feed_silences_total               counter    sources that fell silent
 feed_repeated_events_total        counter    events that came twice and entered once
 feed_set_aside_total              counter    events that did not pass the gate
+set_aside_total{kind}             counter    what came in and could not be used: messages, events, reports
 feed_pauses_total                 counter    times that we read slower than the feed came
 feed_disconnects_total            counter    connections to Redis that were lost
 feed_reconnects_total             counter    connections to Redis that came back
@@ -130,6 +131,7 @@ class Watched(Protocol):
     lease: Any
     bus: Any
     stats: Any
+    quarantine: Any
 
     def readiness(self) -> list[str]:
         """Why it is not ready; empty when it is."""
@@ -255,6 +257,8 @@ class Observer:
         for key, count in e.venue.counts.items():
             if key.startswith("status_"):
                 yield "venue_errors_total", (key.removeprefix("status_"),), float(count)
+        for kind, count in e.quarantine.counts.items():
+            yield "set_aside_total", (kind,), float(count)
         for name in ("feed", "venue", "bus"):
             yield f"{name}_connected", (), float(getattr(e, name).connected)
         yield "feed_lag_seconds", (), e.stats.lag_ns / 1e9

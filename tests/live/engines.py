@@ -35,6 +35,7 @@ class FakeEngine:
         self.plan = SimpleNamespace(names=("momentum", "momentum"), limits=LIMITS_OFF, cash=1000.0)
         self.feed = SimpleNamespace(counts=Counter(gaps=2, events=10), connected=True, waiting=3,
                                     inbox=SimpleNamespace(silent=0))  # fmt: skip
+        self.quarantine = SimpleNamespace(counts=Counter(malformed=3))
         self.reports = SimpleNamespace(counts=Counter(holes=1), behind=False)
         counts = Counter({"orders": 4, "status_unavailable": 2})
         self.venue = SimpleNamespace(counts=counts, connected=True, in_doubt=1, waiting=0, fenced=False)

@@ -110,7 +110,7 @@ def test_typed_by_hand(change: dict[str, Any], kind: str | None) -> None:
 
 @pytest.mark.parametrize("payload", [
     b"", b"[]", b"{", b"\xff", b'{"schema":1,"events":{}}', b'{"schema":1,"source":-1}', b'{"schema":1,"epoch":[]}',
-    b"[" * 100_000,
+    b"[" * 100_000, b'{"schema":1,"epoch":18446744073709551616}', b'{"schema":1,"sequence":1e30}',
 ])  # fmt: skip
 def test_no_json_of_ours(payload: bytes) -> None:
     with pytest.raises(BadMessage) as error:

@@ -158,11 +158,9 @@ class Work:
         ids = [*(int(i) for i in self.venue.reports["order_id"]), *(one.id for one in self.venue.working)]
         latest = max((i for i in ids if i >> 40 == self.kernel.session), default=0)
         if latest & ((1 << 40) - 1) >= self.kernel.next_order and latest:
-            raise JournalError(
-                f"The venue knows order {latest} of session {self.kernel.session}, the journal ends before it: its "
-                "last blocks were lost. Ids must not be used twice: start a new journal with another session number, "
-                "and cancel at the venue what is open there."
-            )
+            raise JournalError(f"The venue knows order {latest} of session {self.kernel.session}, the journal ends "
+                               "before it: its last blocks were lost. Ids must not be used twice: start a new journal "
+                               "with another session number, and cancel at the venue what is open there.")  # fmt: skip
 
     def report(self, found: Any) -> None:
         """A report that the kernel has not seen, with the venue's exec id."""

@@ -199,10 +199,9 @@ def check_layout(machine: Machine, strategy: int, fresh: type[Strategy]) -> None
         raise StrategyError(f"There is no strategy {strategy}; the session has {len(machine.placed)}, from 0 on.")
     running = type(machine.placed[strategy].strategy)
     if fresh.dtype != running.dtype or fresh.universe != running.universe or list(fresh.params) != list(running.params):
-        raise StrategyError(
-            f"{fresh.__qualname__} cannot take over: its parameters and state are laid out differently from those of "
-            f"{running.__qualname__}, which runs. Restart the session with it, or keep the fields as they are."
-        )
+        raise StrategyError(f"{fresh.__qualname__} cannot take over: its parameters and state are laid out differently "
+                            f"from those of {running.__qualname__}, which runs. Restart the session with it, or keep "
+                            "the fields as they are.")  # fmt: skip
 
 
 def event(kind: int, recv: int, **fields: Any) -> Rows:

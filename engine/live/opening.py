@@ -74,11 +74,10 @@ def opened(root: Path, plan: Plan, find: Find, fresh: bool, words: Mapping[str, 
         if "strategies" in differ and reloaded(journal, wanted["strategies"]):
             differ.remove("strategies")
         if differ:
-            raise ConfigError(
-                f"{', '.join(differ)} differ from those of the session in {known[-1]}, which has its positions and "
-                "orders. Go on with the settings it was begun with, or begin a new one with session=new: it takes over "
-                "what the venue holds, but limits, profit and a kill switch begin anew."
-            )
+            raise ConfigError(f"{', '.join(differ)} differ from those of the session in {known[-1]}, which has its "
+                              "positions and orders. Go on with the settings it was begun with, or begin a new one "
+                              "with session=new: it takes over what the venue holds, but limits, profit and a kill "
+                              "switch begin anew.")  # fmt: skip
         begin = time.monotonic()
         found = recover(known[-1], find, snapshot_every=snapshot_every, sync_ms=sync_ms)
         told(f"session {journal.header['session']} goes on at event {found.journal.place.events:,} "

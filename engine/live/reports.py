@@ -28,6 +28,7 @@ LOG = logging.getLogger("tandem.live")
 Rows = np.ndarray[Any, Any]
 NONE = np.zeros(0, Event.dtype)
 WAIT_S, RETRY_S, WATCH_S = 5.0, 0.25, 0.1
+BEHIND_S = 0.5  # for how long the venue counts fewer reports than we have; what waited in a queue does so for less
 BATCH = 2000  # reports in one message
 Fetch = Callable[[int], Awaitable[Rows]]
 
@@ -94,7 +95,7 @@ class ReportFeed:
         self._name = f"tandem-{checked(engine, 'engine')}-{account}"
         self._ready: list[Rows] = []
         self._unacknowledged: list[tuple[int, Any]] = []
-        self._drained, self._highest, self._before = last, last, 0
+        self._drained, self._highest, self._before, self._below = last, last, 0, 0.0
         self._wake: Callable[[], None] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
         self._subscriptions: list[Any] = []
@@ -170,7 +171,9 @@ class ReportFeed:
             self.quarantine.put(error.kind, message.subject, str(error), message.data)
             return
         self._highest = max(self._highest, batch.exec_id)
-        if batch.exec_id < self._before and not self.behind:
+        now = asyncio.get_running_loop().time()
+        self._below = (self._below or now) if batch.exec_id < self._before else 0.0
+        if self._below and now - self._below > BEHIND_S and not self.behind:
             self.behind = True
             LOG.error("account %s: the venue counts reports up to %d, %d of them were applied: it has lost its state, "
                       "and nothing it says is new here; stop and reconcile", self.account, batch.exec_id,

@@ -21,7 +21,7 @@ from engine.live.announce import Voice
 from engine.live.messages import orders_of, parsed, report_batch
 from engine.live.nats_bus import Bus, checked
 from engine.live.quarantine import Quarantine
-from engine.live.reports import ReportFeed, ReportPublisher, Sequencer
+from engine.live.reports import BEHIND_S, ReportFeed, ReportPublisher, Sequencer
 from engine.live.servers import Server
 from engine.live.wire import order_pb2, status_pb2
 from tests.live.conftest import until
@@ -166,11 +166,31 @@ def test_a_venue_that_lost_its_state_is_noticed(nats: Server, run: Run) -> None:
     async def main() -> None:
         account = fresh()
         async with side(nats.url, account, 100, durable=False) as engine, venue(nats.url, account, False) as publisher:
-            for n in (3, 4):
+            for n in (3, 4, 5):
                 assert not engine.feed.behind
                 publisher.positions({}, n, 1)
                 await until(lambda n=n: engine.feed.positions_exec == n)
+                await asyncio.sleep((n == 4) * 1.1 * BEHIND_S)
             assert engine.feed.behind
+
+    run(main())
+
+
+def test_positions_that_waited_are_no_lost_state(nats: Server, run: Run) -> None:
+    """Who was held up for seconds, by a disk or a debugger, hears old positions after newer reports."""
+
+    async def main() -> None:
+        account = fresh()
+        async with side(nats.url, account, 0, durable=False) as engine, venue(nats.url, account, False) as publisher:
+            publisher.publish(reports(1, 9))
+            await until(lambda: len(engine.read()) == 9)
+            for n in (3, 5, 7):
+                publisher.positions({}, n, 1)
+            await until(lambda: engine.feed.positions_exec == 7)
+            await asyncio.sleep(1.1 * BEHIND_S)
+            publisher.positions({}, 9, 1)
+            await until(lambda: engine.feed.positions_exec == 9)
+            assert not engine.feed.behind
 
     run(main())
 

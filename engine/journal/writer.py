@@ -230,9 +230,10 @@ class JournalWriter:
                             "to go on from what is whole.")  # fmt: skip
 
     def _refused(self, error: OSError) -> JournalError:
-        what = "the disk is full" if error.errno in FULL else f"it cannot be written ({error.strerror})"
+        full = ("the disk is full", "Make room at")
+        what, cure = full if error.errno in FULL else (f"it cannot be written ({error.strerror})", "Mend what holds")
         return JournalError(f"{form.called(self.folder)}: {what}. What was written before is whole, and nothing was "
-                            f"sent that is not on it. Make room at {self.folder} and start again.")  # fmt: skip
+                            f"sent that is not on it. {cure} {self.folder} and start again.")  # fmt: skip
 
 
 def forcing(file: int, close: bool = False) -> "int | OSError":

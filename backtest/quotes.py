@@ -3,7 +3,7 @@
 An order acts on the book that exists when it arrives. What takes, takes what is shown, at the touch; the rest of a
 market order waits for the next quote. What rests joins the queue behind the volume shown at its price:
   a trade at our price     takes the volume ahead first, then fills us with what it has left
-  a trade through it       fills us, as far as it traded
+  a trade through it       fills us, as far as it traded; the queue before us is gone
   a quote of the other     side at or through our price fills us, as far as it shows
 How the queue moves otherwise is in queues.py.
 No two of our orders take the same liquidity: the better price is served first, then the earlier arrival.
@@ -168,9 +168,9 @@ def trade_meets(lp: Loop, v: Venue, ev: Event, side: int) -> None:
         o.met = 1
         offered = left
         if abs(o.price - ev.price) <= SAME * o.price:
-            offered = left - o.ahead  # what an earlier one of ours took has not come to this one's queue
-            o.ahead = max(0.0, -offered)
+            offered -= o.ahead  # what an earlier one of ours took has not come to this one's queue
             o.traded += ev.traded
+        o.ahead = max(0.0, -offered)  # a trade through the price has left nobody before us
         if offered > 0.0:
             left -= serve(lp, v, row, ts, o.price, offered, True)
         row = best_row(v, ev.instrument, side, ev.price)

@@ -207,6 +207,12 @@ class VenueModel(Settings):
     )
     queue_power: float = setting(1.0, "exponent of queue=power; 1 is proportional", gt=0, le=10)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = [name for name in ("order_ms", "report_ms", "feed_ms") if getattr(self, name)]
+        if self.latency is not None and own:
+            raise ConfigError(f"venue.latency is a table in place of venue.{', venue.'.join(own)}; give one or the other.")
+
     def fees(self) -> dict[str, float]:
         """Fee fields that replace the instruments' own."""
         names = ("taker_bps", "maker_bps", "fee_per_unit", "fee_min")

@@ -139,3 +139,9 @@ def test_a_table_that_is_not_there() -> None:
         prepare(Trader(), tape(BOOK), compiled=False, latency="none.csv")
     with pytest.raises(ConfigError, match="jitter"):
         VenueModel(jitter=-1.0)
+
+
+@pytest.mark.parametrize("key", ["order_ms", "report_ms", "feed_ms"])
+def test_a_table_and_a_constant_contradict(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"venue.latency is a table in place of venue.{key}; give one"):
+        VenueModel(latency="late.csv", **{key: 1.0})  # type: ignore[arg-type]

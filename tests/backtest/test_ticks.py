@@ -139,6 +139,8 @@ RESTING = {
     "the volume ahead goes first": ([BOOK, t(10.00, 5, -1), t(10.00, 2, -1)], {0: buy(3, 10.00)},
                                     [("fill", 2, 2, 10.00)]),
     "one trade can take the queue and us": ([BOOK, t(10.00, 7, -1)], {0: buy(3, 10.00)}, [("fill", 1, 2, 10.00)]),
+    "and the queue is gone for what is left": (
+        [BOOK, t(9.99, 2, -1), t(10.00, 2, -1)], {0: buy(5, 10.00)}, [("fill", 1, 2, 10.00), ("fill", 2, 2, 10.00)]),
     "a trade through fills at our price": ([BOOK, t(9.99, 2, -1)], {0: buy(3, 10.00)}, [("fill", 1, 2, 10.00)]),
     "an aggressive buyer does not fill a buy": ([BOOK, t(10.00, 50, 1)], {0: buy(3, 10.00)}, []),
     "better than the bid: nothing is ahead": ([BOOK, t(10.01, 2, -1)], {0: buy(3, 10.01)}, [("fill", 1, 2, 10.01)]),

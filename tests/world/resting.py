@@ -195,7 +195,7 @@ def becomes(o: Asked, m: Market, order_ns: int, theirs: frozenset[str]) -> list[
         elif maker and m.side[i] == -o.side and (o.price - m.bid[i]) * o.side >= 0:
             traded = m.bid_volume[i]
             if o.price != m.bid[i]:
-                left = fill(ts, o.price, traded, True)
+                left, ahead = fill(ts, o.price, traded, True), 0.0
                 continue
             left = fill(ts, o.price, int(traded - ahead) if ahead < traded else 0, True)
             ahead = max(0.0, ahead - traded)

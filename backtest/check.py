@@ -169,9 +169,8 @@ class Subject:
         how = "driven by a session beside the paper venue"
         self.same("driver", outputs, how)
         if what := differing(self.drive.machine, parity.session.machine):
-            raise StrategyError(
-                f"{self.broken('driver')}: {how}, the orders are the same, but the kernel's {what} is not."
-            )
+            raise StrategyError(f"{self.broken('driver')}: {how}, the orders are the same, but the kernel's {what} is "
+                                "not.")  # fmt: skip
 
     def replay(self) -> None:
         """The journal of such a session, driven again, gives the same orders."""

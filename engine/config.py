@@ -197,9 +197,7 @@ class VenueModel(Settings):
     order_ms: float = setting(0.0, "latency of orders to the venue, milliseconds (quotes and trades)", ge=0, lt=1e6)
     report_ms: float = setting(0.0, "latency of execution reports, milliseconds (quotes and trades)", ge=0, lt=1e6)
     feed_ms: float = setting(0.0, "latency of market data beyond the tape's own, milliseconds", ge=0, lt=1e6)
-    latency: str | None = setting(
-        None, "a table of measured latencies (time, order_ns, report_ns, feed_ns) in their place"
-    )
+    latency: str | None = setting(None, "a table of measured latencies (time, order_ns, report_ns, feed_ns) instead")
     jitter: float = setting(0.0, "lognormal spread of order and report latencies, sigma (0: none)", ge=0, le=5)
     seed: int = setting(0, "of that spread", ge=0)
     queue: Literal["back", "front", "power"] = setting(

@@ -36,9 +36,8 @@ def run_demo(settings: Demo, dump: Dump) -> int:
     given = {str(k): v for k, v in settings.strategy.items()}
     name, path = given.pop("name", None), given.pop("path", None)
     words = [f"strategy={path or name}", *(f"strategy.{k}={v}" for k, v in given.items())]
-    journal = Played(folder, words, settings.data, settings.speed, settings.seconds, settings.cash).run(
-        lambda line: print(line, flush=True)
-    )
+    played = Played(folder, words, settings.data, settings.speed, settings.seconds, settings.cash)
+    journal = played.run(lambda line: print(line, flush=True))
     shown = journal.relative_to(Path.cwd()) if journal.is_relative_to(Path.cwd()) else journal
     print(f"Journal  {shown}\nReplay   ", end="", flush=True)
     found = replay(journal, registry.find)
@@ -47,9 +46,6 @@ def run_demo(settings: Demo, dump: Dump) -> int:
 
 
 MODES: Mapping[str, tuple[type[Settings], Callable[[Any, Dump], int], str]] = {
-    "demo": (
-        Demo,
-        run_demo,
-        "a live session on this machine: servers, venue, data, engine; then its replay and its twin",
-    ),
-}
+    "demo": (Demo, run_demo, "a live session on this machine: servers, venue, data, engine; then its replay and its "
+             "twin"),
+}  # fmt: skip

@@ -29,11 +29,8 @@ class Live(Settings):
 
     brought: ClassVar[Mapping[str, tuple[str, ...]]] = {"from": ("strategy", "data", "instruments", "fees", "risk")}
 
-    from_: str | None = setting(
-        None,
-        "a promoted model, momentum@live or momentum/3: it brings strategy, instruments, "
-        "fees and risk as they were tested, and the machine code (null: what follows)",
-    )
+    from_: str | None = setting(None, "a promoted model, momentum@live or momentum/3: it brings strategy, instruments, "
+                            "fees and risk as they were tested, and the machine code (null: what follows)")  # fmt: skip
     strategy: dict[str, Any] = setting({}, "name or path, and parameters by their name")
     data: Data = setting(Data, "which instruments there are: those of a dataset or a file")
     instruments: tuple[str, ...] | None = setting(None, "which of the data's instruments (null: all)")

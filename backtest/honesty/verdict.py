@@ -180,9 +180,8 @@ def _sentence(word: str, known: dict[str, float], luck: float, own: float, ledge
                     f"best a Sharpe ratio of {luck:.2f}; this one has {own:.2f}, and that it is better than luck is "
                     f"{sure} (deflated Sharpe).")  # fmt: skip
     else:
-        said.append(
-            f"One lane {ledger.idea} was tried, and that its Sharpe ratio of {own:.2f} is above zero is {sure}."
-        )
+        said.append(f"One lane {ledger.idea} was tried, and that its Sharpe ratio of {own:.2f} is above zero is "
+                    f"{sure}.")  # fmt: skip
     if names.PBO in known:
         said.append("What is best in one half of the time is below the median in the other in "
                     f"{share(known[names.PBO])} of the splits (PBO).")  # fmt: skip

@@ -82,13 +82,17 @@ def import_bars(sources: Any, name: str, root: str | Path | None = None, *,
         job = Job(part, name, timezone, label, duration(interval, "interval"), time_format, adjust, dividend_base,
                   on_error, instruments or {}, given, None if max_gap == "off" else duration(max_gap, "max_gap"),
                   max_gap == "off")  # fmt: skip
-        pieces = reading.read(listed, how, job.files)
+        left: dict[str, str] = {}
+        pieces = reading.read(listed, how, job.files, left)
         with progress(0, f"import {name}") as bar:
             for frame in _sorted(pieces, time_format, job.files) if sort else (piece.frame for piece in pieces):
                 job.take(frame)
                 bar.update(frame.height)
             for line in job.lines.values():
                 job.finish(line)
+        if left and adjust != "none" and not given:
+            text = f"{next(iter(left.values()))}: {', '.join(left)} not read. If prices are as traded: "
+            job.warnings.append(f"{text}{frames.mapped(('split', 'dividend'))} If already adjusted: adjust=none.")
         close(job, {"source": source, "settings": settings})
     return target
 

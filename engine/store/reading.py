@@ -77,8 +77,10 @@ def flatten(sources: Any) -> list[tuple[str | None, Any]]:
     return [(None, sources)]
 
 
-def read(sources: Sequence[tuple[str | None, Any]], how: Reading, files: list[str]) -> Iterator[Piece]:
-    """All sources in pieces of at most about 260,000 rows; `files` grows by their names.
+def read(sources: Sequence[tuple[str | None, Any]], how: Reading, files: list[str], left: dict[str, str]
+         ) -> Iterator[Piece]:  # fmt: skip
+    """All sources in pieces of at most about 260,000 rows; `files` grows by their names, `left` by columns that look
+    like splits or dividends, hold some, and are mapped to nothing, each with the first file where it is so.
 
     Raises DataError for a file that is damaged or lacks a column.
     """
@@ -87,9 +89,22 @@ def read(sources: Sequence[tuple[str | None, Any]], how: Reading, files: list[st
             files.append(label)
             row = 1
             for frame in frames:
+                left.update({one: label for one in _left(frame, how) if one not in left})
                 yield Piece(_numbers(frame, how, label, name or single, len(files) - 1, row), label,
                             size * frame.height // max(frame.height, 1))  # fmt: skip
                 row += frame.height
+
+
+def _left(frame: "pl.DataFrame", how: Reading) -> "Iterator[str]":
+    """Columns with splits or dividends that nobody reads; an adjusted close knows of both."""
+    import polars as pl
+
+    for name in frame.columns if _find(frame, how, "adj_close", "") is None else ():
+        kind = "split" if "split" in name.lower() else "dividend" if "dividend" in name.lower() else None
+        if kind and kind not in how.columns:
+            value = frame[name].cast(pl.Float64, strict=False).fill_nan(0.0)
+            if ((value != 0.0) & (value != float(kind == "split"))).any():
+                yield name
 
 
 def _frames(source: Any, how: Reading) -> "Iterator[tuple[str, str, int, Iterator[pl.DataFrame]]]":
@@ -136,9 +151,8 @@ def _zipped(path: Path, how: Reading) -> "Iterator[tuple[str, str, int, Iterator
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 content = archive.read(member)
-                frame = pl.read_csv(content, **_csv(how, content))
-                name = f"{path.name}:{member.filename}"
-                yield name, path.name.split(".")[0], member.file_size, frame.iter_slices(PIECE)
+                frames = pl.read_csv(content, **_csv(how, content)).iter_slices(PIECE)
+                yield f"{path.name}:{member.filename}", path.name.split(".")[0], member.file_size, frames
     except (pl.exceptions.PolarsError, zipfile.BadZipFile, OSError) as error:
         raise damaged(path, error) from error
 
@@ -179,9 +193,8 @@ def _numbers(frame: "pl.DataFrame", how: Reading, where: str, single: str, file:
                             "row": pl.Series(range(row, row + frame.height), dtype=pl.UInt64)}  # fmt: skip
     missing = [name for name in ("ts", *FIELDS[:4]) if _find(frame, how, name, where) is None]
     if missing:
-        raise DataError(
-            f"{where}: no column {', '.join(missing)}; it has {', '.join(frame.columns)}. {mapped(missing)}"
-        )
+        had = ", ".join(frame.columns)
+        raise DataError(f"{where}: no column {', '.join(missing)}; it has {had}. {mapped(missing)}")
     for name in NAMES:
         theirs = _find(frame, how, name, where)
         if theirs is None:

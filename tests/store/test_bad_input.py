@@ -157,6 +157,21 @@ def test_the_summary_of_an_import(places: Path) -> None:
     ]
 
 
+def test_splits_and_dividends_that_nobody_reads_are_told(places: Path) -> None:
+    """The columns of Yahoo's files: whether their prices are adjusted is known to the caller alone."""
+    frame = days_of([date(2024, 3, d) for d in (4, 5, 6)])
+    acted = frame.with_columns(pl.Series("Dividends", [0.0, 0.5, 0.0]), pl.Series("Stock Splits", [0.0, 0.0, 2.0]))
+    said = summary(import_bars({"X": acted}, "raw"))
+    assert "Warning  frame: Dividends, Stock Splits not read. If prices are as traded: Map them with" in said
+    names = {"split": "Stock Splits", "dividend": "Dividends"}
+    assert "not read" not in summary(import_bars({"X": acted}, "named", columns=names))
+    assert "not read" not in summary(import_bars({"X": acted}, "none", adjust="none"))
+    nothing = frame.with_columns(pl.lit("0").alias("Dividends"), pl.lit(1.0).alias("split"), pl.lit("a").alias("Split"))
+    assert "not read" not in summary(import_bars({"X": nothing}, "nothing"))
+    closed = acted.with_columns(pl.col("close").alias("Adj Close"))
+    assert "not read" not in summary(import_bars({"X": closed}, "closed"))
+
+
 def test_a_date_without_session(places: Path) -> None:
     frame = pl.DataFrame({"date": [date(2024, 3, 8), date(2024, 3, 9), date(2024, 3, 11)], "open": [1.0] * 3,
                           "high": [1.0] * 3, "low": [1.0] * 3, "close": [1.0] * 3})  # fmt: skip

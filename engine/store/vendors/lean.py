@@ -150,7 +150,6 @@ def _table(path: Path, width: int) -> list[list[str]]:
         rows = [row for row in csv.reader(file) if row]
     bad = next((i for i, row in enumerate(rows, 1) if len(row) < width or not row[0].isdigit()), None)
     if bad is not None:
-        raise DataError(
-            f"{path}, row {bad}: {rows[bad - 1]} is no row of a map or factor file of Lean; fetch it again."
-        )
+        raise DataError(f"{path}, row {bad}: {rows[bad - 1]} is no row of a map or factor file of Lean; fetch it "
+                        "again.")  # fmt: skip
     return rows

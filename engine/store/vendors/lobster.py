@@ -45,9 +45,8 @@ def read(sources: Sequence[tuple[str | None, Any]], options: Options) -> Iterato
             continue
         told = NAME.search(path.name)
         if told is None:
-            raise DataError(
-                f"{path}: no name of a LOBSTER file, such as AMZN_2012-06-21_34200000_57600000_message_10.csv."
-            )
+            raise DataError(f"{path}: no name of a LOBSTER file, such as "
+                            "AMZN_2012-06-21_34200000_57600000_message_10.csv.")  # fmt: skip
         book = path.with_name(path.name.replace("_message_", "_orderbook_"))
         if not book.is_file():
             raise DataError(f"{book}: the order book file of {path.name} is missing; put it beside the message file.")

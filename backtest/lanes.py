@@ -102,11 +102,7 @@ class Lanes:
             if name not in self.cls.params:
                 self.cls(**{name: values[0]})  # raises, with the names that there are
             for value in dict.fromkeys(values.tolist()):
-                self.cls.params[name].check(f"{self.cls.__qualname__}.{name}", value, self.kind_of(name))
-
-    def kind_of(self, name: str) -> str:
-        """The type of a parameter."""
-        return str(self.cls.fields[name].kind)
+                self.cls.params[name].check(f"{self.cls.__qualname__}.{name}", value, str(self.cls.fields[name].kind))
 
     def strategy(self, lane: int) -> Strategy:
         """The strategy of one lane. Raises StrategyError when its parameters do not go together."""

@@ -10,7 +10,7 @@ Law 4: a lane is run over all of the time, or it is pruned, has no figures, and 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -119,6 +119,10 @@ class Sweep:
     kept: int = 0  # lanes that were on disk
     alone: int = 0
     failed: int = 0
+
+    def __post_init__(self) -> None:
+        own = {f"strategy.{name}" for one in self.structures for name, f in one.cls.fields.items() if f.kind == "i8"}
+        self.axes = [replace(a, whole=True) if a.key in own and a.low % 1 == a.high % 1 == 0 else a for a in self.axes]
 
     def prepare(self) -> None:
         """Check all lanes that are known beforehand, and compile what they need. Raises ConfigError if none may run."""

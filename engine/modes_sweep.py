@@ -95,6 +95,9 @@ def run_sweep(axes: list[Any], found: Structures, dump: Dump, executor: Any = No
     if rules.prune and (chosen(axes, rules.sampler) != "optuna" or len(rules.objective) > 1):
         raise ConfigError("sweep.prune is for sweep.sampler=optuna and one objective: all lanes of a grid or a sample "
                           "are run, and by several objectives none is hopeless.")  # fmt: skip
+    least = {"purged": 2, "combinatorial": 3}.get(rules.split, 1)
+    if rules.folds < least:
+        raise ConfigError(f"sweep.folds must be >= {least} with sweep.split={rules.split}, got {rules.folds}.")
     root = Path(settings.output) / STORE / work.hash
     work.store = root if rules.resume else None
     start = time.perf_counter()
@@ -230,7 +233,8 @@ def _write(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     from backtest.report import surface
     from engine.store.files import atomic_dir
 
-    name = settings.name or str(about["structures"][0]["settings"]["strategy"].get("name") or "sweep")
+    given = about["structures"][0]["settings"]["strategy"].get("name") or work.structures[0].cls.__name__.lower()
+    name = settings.name or str(given)
     where = fresh(settings.output, name if name.endswith("sweep") else f"{name}-sweep")
     with atomic_dir(where) as part:
         table.write_parquet(part / "lanes.parquet")

@@ -105,7 +105,7 @@ def axis(key: str, swept: Any) -> "Axis":
         if all(isinstance(v, int) for v in (start, stop, step)):
             return Axis(key, range(start, stop, step))
         return Axis(key, np.round(start + step * np.arange(max(0, math.ceil((stop - start) / step - 1e-9))), 12))
-    if swept.is_choice_sweep():
+    if swept.is_choice_sweep() and hasattr(value, "list"):  # a glob has none
         return Axis(key, tuple(number(item) for item in value.list))
     raise ConfigError(f"{key}: a sweep takes a list (5,10,20), range(5,60), choice(…) or interval(0,1).")
 

@@ -41,17 +41,16 @@ def cuts(start: int, end: int, parts: Sequence[float]) -> list[int]:
     """start, the moments between the parts (in the proportions given), end. Raises ConfigError for parts that are
     none, TooShort for one of less than two days."""
     if not parts or min(parts) <= 0 or start >= end:
-        raise ConfigError(
-            f"[{start}, {end}) cannot be cut into {len(parts)} parts of {list(parts)}; parts are above 0."
-        )
+        raise ConfigError(f"[{start}, {end}) cannot be cut into {len(parts)} parts of {list(parts)}; parts are above "
+                          "0.")  # fmt: skip
     total, done, found = float(sum(parts)), 0.0, [start]
     for part in parts[:-1]:
         done += part
         at = start + round((end - start) * (done / total))
         found.append(round(at / DAY_NS) * DAY_NS + 1)
     if (end - start) * min(parts) / total < 2 * DAY_NS:
-        raise TooShort(f"{(end - start) / DAY_NS:.3g} days are too short for {len(parts)} parts of two days each; take "
-                       "a longer span, or fewer folds (sweep.folds).")  # fmt: skip
+        raise TooShort(f"{round((end - start) / DAY_NS, 1):,g} days are too short for {len(parts):,} parts of two "
+                       "days each; take a longer span, or fewer folds (sweep.folds).")  # fmt: skip
     return [*found, end]
 
 

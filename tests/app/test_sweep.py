@@ -49,6 +49,14 @@ def test_a_grid_is_what_single_runs_are(tandem: Tandem, place: Path) -> None:
     assert re.search(rf"^ +1 +{first['strategy.fast']} +{first['strategy.slow']} ", said.out, re.MULTILINE)
 
 
+def test_an_interval_of_a_whole_parameter_draws_whole_numbers(tandem: Tandem, place: Path) -> None:
+    words = ("strategy.fast=interval(5,20)", "venue.taker_bps=interval(0,10)", "sweep.lanes=8", "sweep.best=0")
+    assert tandem(*SHORT, *words).code == 0
+    table = lanes(place)
+    assert table.schema["strategy.fast"] == pl.Int64 and set(table["strategy.fast"]) <= set(range(5, 21))
+    assert not (table["venue.taker_bps"] % 1 == 0).all()
+
+
 def test_without_a_report_none_is_named_and_a_terminal_hears_what_takes_time(
     tandem: Tandem, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +164,10 @@ WRONG = [
     (("track=true,false",), "track belongs to the whole sweep"),
     (("start=interval(1,2)",), "takes listed choices and no interval"),
     (("strategy.fast=interval(5,2)",), "an interval goes up"),
+    (("strategy.fast=interval(5.5,20)",), "Momentum.fast must be an integer"),
+    (("strategy.fast=glob(*)",), r"strategy.fast: a sweep takes a list"),
+    (("strategy.fast=5,10", "sweep.split=combinatorial", "sweep.folds=2"), "sweep.folds must be >= 3 with"),
+    (("strategy.fast=5,10", "sweep.split=purged", "sweep.folds=1"), "sweep.folds must be >= 2 with"),
     (("strategy.fast=10",), "Nothing is swept"),
     (("mode=ui", "strategy.fast=5,10"), "-m sweeps backtests"),
     (("strategy.fast=5,10", "strategy.fast=5,10"), "swept twice"),

@@ -112,8 +112,8 @@ def _track(result: Any, settings: Backtest, where: Path | None, helper: Any, tag
         kept = f"The results are complete in {where}." if where else "Run it with report=true to keep its results."
         print(f"\nNot tracked: {error}\n{kept} The same command tracks it once the tracker answers.", file=sys.stderr)
         return 3
-    print(f"Tracked  run {run.run_id[:8]} in experiment {settings.tracking.experiment}; open it with "
-          + (run.url if run.url.startswith("http") else "make ui (or tandem mode=ui)"))  # fmt: skip
+    print("\n" * (where is None) + f"Tracked  run {run.run_id[:8]} in experiment {settings.tracking.experiment}; open "
+          "it with " + (run.url if run.url.startswith("http") else "make ui (or tandem mode=ui)"))  # fmt: skip
     return 0
 
 

@@ -169,9 +169,9 @@ def _contained(uri: str, kept: str | None) -> Iterator[None]:
         where = f" The results are safe in {kept}." if kept else ""
         advice = (" Check that the place is writable or that the server answers, set another by MLFLOW_TRACKING_URI, "
                   "or switch tracking off.")  # fmt: skip
-        if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+        if getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             advice = ""  # it did answer
-        raise TrackingError(f"tracker {uri}: {first[:300]}.{where}{advice}") from error
+        raise TrackingError(f"tracker {uri}: {first[:300].rstrip('.')}.{where}{advice}") from error
 
 
 def _client(uri: str) -> Any:

@@ -37,7 +37,7 @@ def draw(result: "Result", path: Path) -> None:
     hold = result.hold * result.start_equity
     if comparable(equity, hold):
         top.plot(_days(result.history.grid), hold, color=GREY, lw=1.1, label="Buy and hold")
-    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     main = ("total_return", "benchmark_return", "annual_return", "sharpe", "max_drawdown", "trades")
     words = ("return", "buy and hold", "CAGR", "Sharpe", "drawdown", "trades")
     facts = "   ".join(f"{word} {figure(result.metrics, key)}" for key, word in zip(main, words, strict=True))

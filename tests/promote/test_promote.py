@@ -365,10 +365,13 @@ def test_a_strategy_of_a_package_that_was_edited(desk: Desk, tmp_path: Path, mon
 
 
 def test_models_that_are_not_there(desk: Desk) -> None:
-    for wanted, said in (("nobody@live", "Promote a run first"), ("breakout/99", "Promote a run first"),
+    model = desk.promote(desk.run(Momentum(fast=3, slow=9))).version.name
+    for wanted, said in (("nobody@live", "Promote a run first"), (f"{model}/99", "Promote a run first"),
+                         (f"{model}@nope", r"alias nope not found\. Promote a run first"),
                          ("breakout", "names no model; write from=momentum@live")):  # fmt: skip
-        with pytest.raises(TrackingError, match=said):
+        with pytest.raises(TrackingError, match=said) as told:
             desk.models.resolve(wanted)
+        assert "writable" not in str(told.value)
     with pytest.raises(TrackingError, match="a name for a model"):
         desk.promote(desk.run(Momentum(fast=3, slow=9)), model="a/b")
 

@@ -209,7 +209,7 @@ class VenueModel(Settings):
         super().__post_init__()
         own = [name for name in ("order_ms", "report_ms", "feed_ms") if getattr(self, name)]
         if self.latency is not None and own:
-            raise ConfigError(f"venue.latency is a table in place of venue.{', venue.'.join(own)}; give one or the other.")
+            raise ConfigError(f"venue.latency is a table in place of venue.{own[0]}; give one or the other.")
 
     def fees(self) -> dict[str, float]:
         """Fee fields that replace the instruments' own."""

@@ -201,6 +201,7 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     from backtest.honesty.study import study
     from backtest.honesty.verdict import heard
     from backtest.ranking import Objective
+    from backtest.report.surface import value
     from backtest.sweep import PRUNED, columns, day
     from engine.ledger import alone
     from engine.store.files import progress
@@ -222,7 +223,11 @@ def judged(settings: Sweep, work: Any, table: "pl.DataFrame", about: dict[str, A
     choices = [] if tests is None else [choice._asdict() for choice in tests.choices]
     spans = [] if tests is None else [span for fold in tests.folds for span in fold.test]
     edges = [min(s.start for s in spans), max(s.end for s in spans) - 1] if spans else []
-    about["verdict"] = {"word": said.word, "lead": said.lead, "text": said.text, "figures": said.figures,
+    assumed = ", ".join(f"{k}={value(table[k][0])}" for k in about["axes"] if k.startswith("venue.")
+                        and table[k].n_unique() > 1)  # fmt: skip
+    free = f" The choice was free to take {assumed}, which nobody can choose: ask again with what you expect."
+    about["verdict"] = {"word": said.word, "lead": said.lead, "text": said.text + free * bool(assumed),
+                        "figures": said.figures,
                         "choices": choices, "split": rules.split, "tested": [day(edge) for edge in edges]}  # fmt: skip
     return known, book
 

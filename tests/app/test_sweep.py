@@ -39,6 +39,7 @@ def test_a_grid_is_what_single_runs_are(tandem: Tandem, place: Path) -> None:
     assert said.code == 0 and said.err == ""
     table = lanes(place)
     assert table.height == 2 * (3 + 7) and "24 skipped by the strategy's own rule" in said.out
+    assert "free to take venue.taker_bps=0, which nobody can choose" in " ".join(said.out.split())
     assert table["sharpe"].to_list() == sorted(table["sharpe"].to_list(), reverse=True)
     row = table.row(3, named=True)
     alone = backtest(Momentum(fast=row["strategy.fast"], slow=row["strategy.slow"], qty=100.0), "equities",

@@ -141,10 +141,8 @@ class Strategy(Record):
     def __init__(self, **values: Any) -> None:
         cls = type(self)
         if not cls.handlers and cls.library is None:
-            raise StrategyError(
-                f"{cls.__qualname__} has no handler; write at least `def on_bar(self, bar, ctx)`. "
-                f"There are {', '.join(HANDLERS)}.{_nearly(cls)}"
-            )
+            raise StrategyError(f"{_place(cls)}{cls.__qualname__} has no handler; write at least `def on_bar(self, "
+                                f"bar, ctx)`. There are {', '.join(HANDLERS)}.{_nearly(cls)}")  # fmt: skip
         memory = np.zeros(1, cls.dtype)
         self._address, self._owner = memory.ctypes.data, memory
         for name in values:
@@ -199,6 +197,14 @@ class Strategy(Record):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.values.items())})"
+
+
+def _place(cls: type) -> str:
+    """`file:line: ` of a class, nothing where its source is not known."""
+    try:
+        return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}: "
+    except (OSError, TypeError):
+        return ""
 
 
 def _nearly(cls: type) -> str:

@@ -23,7 +23,7 @@ from engine.kernel.records import Order
 from engine.live.service import FENCE, MARKET, Service
 from engine.store.files import atomic_file
 
-HEAD = struct.Struct("<IIqI")  # kind, bytes, the desk's time, CRC-32 of the bytes
+HEAD = struct.Struct("<IIqII")  # kind, bytes, the desk's time, CRC-32 of the bytes, and of what stands before it
 LIMIT = 64 << 20  # bytes of inputs after which a snapshot is due
 
 
@@ -80,19 +80,21 @@ class State:
     def _read(self, path: Path) -> Iterator[tuple[int, int, bytes]]:
         data, at = path.read_bytes() if path.exists() else b"", 0
         while at + HEAD.size <= len(data):
-            kind, size, now, crc = HEAD.unpack_from(data, at)
-            payload = data[at + HEAD.size : at + HEAD.size + size]
-            if len(payload) < size or zlib.crc32(payload) != crc:
-                if at + HEAD.size + size < len(data):
+            kind, size, now, crc, own = HEAD.unpack_from(data, at)
+            begin, end = at + HEAD.size, at + HEAD.size + size
+            sound, payload = own == zlib.crc32(data[at : begin - 4]), data[begin:end]
+            if not sound or end > len(data) or zlib.crc32(payload) != crc:
+                if any(data[at:]) and not (sound and end >= len(data)):  # nothing but zeros: a power cut
                     raise DataError(f"state {path}: damaged at byte {at}; begin with another folder.")
                 break
-            at += HEAD.size + size
+            at = end
             self._size = at
             yield kind, now, payload
 
     def keep(self, kind: int, now: int, payload: bytes) -> None:
         """Write an input. Raises DataError when the disk does not take it."""
-        record = HEAD.pack(kind, len(payload), now, zlib.crc32(payload)) + payload
+        head = HEAD.pack(kind, len(payload), now, zlib.crc32(payload), 0)[:-4]
+        record = head + struct.pack("<I", zlib.crc32(head)) + payload
         try:
             written = os.write(self._file, record)
         except OSError as error:

@@ -68,7 +68,7 @@ def test_right_lines_mean_the_same_compiled(tmp_path: Path) -> None:
         ("async def on_bar(self, bar, ctx):\n    ctx.target(1)\n", r"S.on_bar must be `def on_bar\(self, bar, ctx\)`"),
         ("import functools\n@functools.lru_cache\ndef on_bar(self, bar, ctx):\n    pass\n",
          r"S.on_bar is a _lru_cache_wrapper, no function: .*without a decorator"),
-        ("def onbar(self, bar, ctx):\n    pass\n", r"has no handler.*Is `onbar` meant to be on_bar\?"),
+        ("def onbar(self, bar, ctx):\n    pass\n", r"\.py:\d+: \w+ has no handler.*Is `onbar` meant to be on_bar\?"),
     ],
 )  # fmt: skip
 def test_a_handler_is_a_plain_function(tmp_path: Path, lines: str, said: str) -> None:

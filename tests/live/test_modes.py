@@ -189,8 +189,9 @@ def small() -> Any:
     return desk.VenueDesk(rows, 1e9, VenueModel(), ticks=True)
 
 
-def test_a_restart_carries_out_again_what_was_kept(images: None, tmp_path: Path) -> None:
-    """Market data, orders and fences since the snapshot; a cut end is cut off, damage is refused."""
+@pytest.mark.parametrize("torn", [True, False])
+def test_a_restart_carries_out_again_what_was_kept(images: None, tmp_path: Path, torn: bool) -> None:
+    """Market data, orders and fences since the snapshot; a cut end, or zeros there, is cut off, damage is refused."""
     told: list[int] = []
 
     def begin(limit: int = 1 << 20) -> tuple[Any, Service, State]:
@@ -213,15 +214,16 @@ def test_a_restart_carries_out_again_what_was_kept(images: None, tmp_path: Path)
     memory.close()
     (log,) = (tmp_path / "s").glob("inputs-*.log")
     whole = log.read_bytes()
-    log.write_bytes(whole + whole[:50])
+    log.write_bytes(whole + whole[:50] if torn else whole + bytes(50))
     told.clear()
     again, service_again, memory = begin()
     assert again.snapshot() == before and same(again.reports(0), reports) and service_again.fences == fences
     assert log.read_bytes() == whole and 0 < len(told) < len(reports)
     memory.close()
-    log.write_bytes(whole[:100] + b"\xff" + whole[101:])
-    with pytest.raises(DataError, match="damaged at byte"):
-        begin()
+    for at in (5, 12, 100):  # a length, a time, an input
+        log.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        with pytest.raises(DataError, match="damaged at byte 0"):
+            begin()
     with pytest.raises(DataError, match="other instruments, cash or settings"):
         State(tmp_path / "s", "another").load()
 

@@ -8,7 +8,7 @@ from backtest.records import Venue, venue_hours, venue_instruments, venue_sessio
 from engine.kernel.events import Event
 
 DAY_NS = 86_400_000_000_000
-NEVER = 1 << 62
+NEVER = 7 << 60  # in the year 2225; with the longest bar added it still is a time
 
 
 def session_at(v: Venue, instrument: int, ts: int) -> int:

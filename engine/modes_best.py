@@ -32,6 +32,7 @@ class Best(Settings):
 
 def run_best(settings: Best, dump: Callable[[], str]) -> int:
     """One lane of a sweep as a run of its own, in full."""
+    from backtest.report.surface import lane_name
     from backtest.sweep import load, settings_of
     from engine import tracking_names as names
     from engine.tracking import artifacts
@@ -64,7 +65,7 @@ def run_best(settings: Best, dump: Callable[[], str]) -> int:
     def checked(result: Any) -> None:
         check_same(result.metrics, row)
         tested(result, about, settings.rank)
-        result.kind = names.LANE
+        result.kind, result.title = names.LANE, lane_name(result, about, row)
 
     tags = {names.RANK: str(settings.rank), **({names.SWEEP_RUN: tracked} if tracked else {})}
     return run_backtest(lane, lambda: dumped(lane), checked, tags)

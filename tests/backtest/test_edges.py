@@ -112,3 +112,25 @@ def test_a_function_that_needs_numba_at_run_time_is_refused() -> None:
 
     with pytest.raises(StrategyError, match="numba_ldexp"):
         backtest(Scaled(), bars(*[FLAT] * 4))
+
+
+class Bids(Strategy):
+    """Rests below the market, once."""
+
+    sent: bool
+
+    def on_bar(self, bar: Bar, ctx: Ctx) -> None:
+        if not self.sent:
+            self.sent = True
+            ctx.buy(1.0, limit=99.5)
+
+
+def test_an_order_lives_beyond_the_year_2116() -> None:
+    """2^62 ns after 1970: a time that was once taken for never, at which the venue looked for ends without end."""
+    from backtest import prepare
+
+    late = bars(*[FLAT] * 6).events.copy()
+    late["ts"] = late["recv"] = late["ts"] + ((1 << 62) - START)
+    tape = tape_of([late[i : i + 1] for i in range(6)])
+    reports = prepare(Bids(), tape, cash=1e6, compiled=False).run().raw["reports"]
+    assert reports["code"].tolist() == [codes.ACK, codes.FILL]

@@ -3,7 +3,7 @@
     python -m bench replay --json     drives the kernel again over all of it and compares its orders
     python -m bench recovery --json   newest snapshot, then the tail, in a process of its own
 
-The journal is made once (bench/data/journal): market making on a synthetic market, drained 50 events at a time, its
+The journal is made once (bench/data/journals): market making on a synthetic market, drained 50 events at a time, its
 orders at the paper venue, a snapshot every million events. A restart is measured where the tail is longest.
 """
 
@@ -20,9 +20,17 @@ import numpy as np
 
 from bench import data, measure
 
-FOLDER = data.FOLDER / "journal"
+JOURNALS = data.FOLDER / "journals"  # one, made by the kernel that is named in it
 EVENTS, DRAIN, SNAPSHOTS = 10_000_000, 50, 1_000_000
 LEAST_PER_S, MOST_S = 10e6, 3.0
+
+
+def folder() -> Path:
+    """Where the journal of this kernel is, or will be."""
+    from engine.kernel import build
+    from engine.session_loop import PROGRAM
+
+    return JOURNALS / build.program_digest(*PROGRAM)[:12]
 
 
 def make(folder: Path, events: int) -> None:
@@ -37,7 +45,7 @@ def make(folder: Path, events: int) -> None:
     from strategies import MarketMaking
 
     part = folder.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(JOURNALS, ignore_errors=True)  # other kernels cannot be asked for the same bytes
     prepared = prepare(MarketMaking(), market_tape(events), leverage=math.inf)
     journal = JournalWriter(part, prepared.plan(("market_making",)).header(PROGRAM), sync_ms=math.inf)
     session = Session(prepared.machine(), journal, snapshot_every=SNAPSHOTS)
@@ -63,16 +71,16 @@ def child(what: str) -> dict[str, Any]:
     if what == "replay":
         from engine.replay import replay
 
-        found = replay(FOLDER, find)
+        found = replay(folder(), find)
         seconds = time.perf_counter() - begin
         if found.difference:
             raise SystemExit(str(found))
         return {"events": found.events, "orders": found.orders, "seconds": seconds}
     from engine.recovery import recover
 
-    copy = FOLDER.with_name("journal-copy")
+    copy = JOURNALS / "copy"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(FOLDER, copy)
+    shutil.copytree(folder(), copy)
     begin = time.perf_counter()
     back = recover(copy, find, sync_ms=math.inf)
     seconds = time.perf_counter() - begin
@@ -83,8 +91,8 @@ def child(what: str) -> dict[str, Any]:
 
 def line(what: str) -> dict[str, Any]:
     """The line of a case: the best of three processes."""
-    if not FOLDER.exists():
-        make(FOLDER, EVENTS)
+    if not folder().exists():
+        make(folder(), EVENTS)
     lines = [measure.child(sys.executable, "bench.journal", what) for _ in range(3)]
     wrong = [one["error"] for one in lines if "error" in one]
     if wrong:

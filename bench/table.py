@@ -62,6 +62,8 @@ def of(measured: "Measured") -> str:
 
 def alone(line: dict[str, Any]) -> str:
     """The table of a case that is measured beside nobody."""
+    if "failed" in line:
+        return f"## {line['case']}\n\nFailed: {'; '.join(map(str, line['failed']))}\n"
     if line["case"] == "long":
         rows = [f"| {one['n']:,} | {one['ns']:.1f} | {one['anonymous_mb']:.0f} | {one['fills']:,} |"
                 for one in line["sizes"]]  # fmt: skip

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 SHOWN = ("total_return", "annual_return", "sharpe", "sortino", "max_drawdown", "trades", "win_rate", "profit_factor")
-BINS, MOST, LINES = 24, 80, 1_000  # of an axis with more values than MOST; lines of parallel coordinates, twice
-TICKS = 12  # values of an axis that are all written at it
+# Of an axis with more values than MOST; lines of parallel coordinates, twice; values that are all written at an axis.
+BINS, MOST, LINES, TICKS = 24, 80, 1_000, 12
 QUANTILES = (("median", 0.5, BLUE), ("best tenth", 0.9, GREY), ("worst tenth", 0.1, RED))  # of what is maximised
 SCALE = "Viridis"  # plotly.js and matplotlib both know it: a name that plotly.js does not know is another scale
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>$title</title><style>

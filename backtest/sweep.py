@@ -41,7 +41,7 @@ BYTES = 400  # on disk and in memory, of the figures of one lane
 def valid(cls: type[Strategy], base: Mapping[str, Any], table: Table) -> tuple[Any, str]:
     """Which lanes pass the strategy's rule across parameters, and what it says of the first that does not.
 
-    Each value is checked once, each lane only by the rule.
+    Each value is checked once (a fraction first: it has made floats of whole numbers), each lane only by the rule.
     """
     own = {key.removeprefix("strategy."): values for key, values in table.items() if key.startswith("strategy.")}
     (total,) = {len(values) for values in table.values()}
@@ -49,7 +49,7 @@ def valid(cls: type[Strategy], base: Mapping[str, Any], table: Table) -> tuple[A
     for name, values in own.items():
         if name not in cls.params:
             cls(**{name: plain(values[0])})  # raises, with the names that there are
-        for value in dict.fromkeys(values.tolist()):
+        for value in sorted(dict.fromkeys(values.tolist()), key=lambda v: not isinstance(v, float) or v.is_integer()):
             cls.params[name].check(f"{cls.__qualname__}.{name}", value, str(cls.fields[name].kind))
     if cls.validate is Strategy.validate:
         return keep, said

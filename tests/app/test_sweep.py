@@ -153,7 +153,7 @@ WRONG = [
     (("strategy.fsat=5,10",), "no parameter `fsat`.*Did you mean fast"),
     (("strategy.fast=range(5,5)",), "strategy.fast: the axis is empty"),
     (("strategy.fast=a,b",), "fast must be an integer, got 'a'"),
-    (("strategy.fast=5,1.5",), "fast must be an integer, got"),
+    (("strategy.fast=5,1.5",), "fast must be an integer, got 1.5"),
     (("strategy.fast=5,900",), "fast must be >= 1 and <= 500, got 900"),
     (("risk.levrage=1,2",), "Unknown key 'risk.levrage'. Did you mean risk.leverage"),
     (("venue.taker_bps=1,20000",), "venue.taker_bps must be"),

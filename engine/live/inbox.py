@@ -171,9 +171,9 @@ class Inbox:
         return self._at != before
 
     @property
-    def silent(self) -> int:
-        """How many lines are silent now."""
-        return sum(line.silent for line in self._lines.values())
+    def silent(self) -> list[str]:
+        """The channels and sources that are silent now."""
+        return [f"{c.decode(errors='replace')} (source {n})" for (c, n), line in self._lines.items() if line.silent]
 
     def drain(self) -> Events:
         """All events that have come and pass the gate. They stay valid until the next drain."""

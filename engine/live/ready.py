@@ -17,7 +17,7 @@ def why_not(engine: Any) -> list[str]:
         (e.lease.valid, "the lease is not held"),
         (e.feed.connected, "Redis is not connected"),
         (e.feed.counts["events"] > 0, "no market data has come yet"),
-        (not (silent := e.feed.inbox.silent), f"{silent} sources of market data are silent"),
+        (not (silent := e.feed.inbox.silent), f"market data are silent: {', '.join(silent[:5])}"),
         (e.bus.connected, "NATS is not connected"),
         (e.venue.connected, "the execution service is not connected"),
         (not e.venue.fenced, "the execution service listens to a newer engine"),

@@ -34,7 +34,7 @@ class FakeEngine:
         self.names = SimpleNamespace(names=("A", "B"))
         self.plan = SimpleNamespace(names=("momentum", "momentum"), limits=LIMITS_OFF, cash=1000.0)
         self.feed = SimpleNamespace(counts=Counter(gaps=2, events=10), connected=True, waiting=3,
-                                    inbox=SimpleNamespace(silent=0))  # fmt: skip
+                                    inbox=SimpleNamespace(silent=()))  # fmt: skip
         self.quarantine = SimpleNamespace(counts=Counter(malformed=3))
         self.reports = SimpleNamespace(counts=Counter(holes=1), behind=False)
         counts = Counter({"orders": 4, "status_unavailable": 2})

@@ -61,7 +61,7 @@ class Quiet:
     """A bus or a feed on which nothing happens, and which is there."""
 
     def __init__(self) -> None:
-        self.connected, self.counts, self.inbox = True, Counter({"events": 1}), SimpleNamespace(silent=0)
+        self.connected, self.counts, self.inbox = True, Counter({"events": 1}), SimpleNamespace(silent=())
         self.rows: list[Any] = []
 
     async def start(self, *wake: Any) -> None: ...
@@ -177,10 +177,10 @@ def test_feeds_that_are_not_fresh(run: Run) -> None:
         engine = begun(desk, Venue(), feed)
         engine.reconciled = True
         assert engine.readiness() == []
-        feed.inbox.silent, engine.differs = 2, "A 0 (ours 4)"
-        assert engine.readiness() == ["2 sources of market data are silent",
+        feed.inbox.silent, engine.differs = ["md.raw (source 1)"], "A 0 (ours 4)"
+        assert engine.readiness() == ["market data are silent: md.raw (source 1)",
                                       "the venue holds other positions than we do: A 0 (ours 4)"]  # fmt: skip
-        feed.inbox.silent, engine.differs, feed.counts = 0, "", Counter()
+        feed.inbox.silent, engine.differs, feed.counts = [], "", Counter()
         assert engine.readiness() == ["no market data has come yet"]
         engine.departure.close()
 

@@ -166,7 +166,7 @@ def test_an_older_publisher_is_no_sign_of_life() -> None:
         one.beat(3)
         said(n, 5)
     gaps = one.drain()
-    assert one.silent == 1 and len(gaps) and set(gaps["code"].tolist()) == {inbox.SILENT}
+    assert len(one.silent) == 1 and len(gaps) and set(gaps["code"].tolist()) == {inbox.SILENT}
     assert one.counts["events"] == 6 and one.quarantine.counts == {"epoch": 6}
 
 
@@ -176,10 +176,10 @@ def test_a_source_that_falls_silent(redis: Server, run: Run) -> None:
         async with reading(redis.url, channel, silent_s=0.5) as reader:
             connection = await connect(redis.url)
             await say(connection, channel, quotes(1), 1)
-            await until(lambda: reader.feed.inbox.silent == 1, 3.0)
+            await until(lambda: reader.feed.inbox.silent == [f"{channel} (source 7)"], 3.0)
             assert reader.gaps() == [(inbox.SILENT, 0.0)]
             await say(connection, channel, quotes(0), 2)
-            await until(lambda: reader.feed.inbox.silent == 0)
+            await until(lambda: not reader.feed.inbox.silent)
             assert len(reader.gaps()) == 1 and reader.feed.counts["silences"] == 1
             await connection.close()
 

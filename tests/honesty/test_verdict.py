@@ -83,6 +83,7 @@ def test_what_was_not_tested_is_not_skill() -> None:
     assert "The tracker was not heard" in v.verdict(good[:, 0], YEAR, ledger=of(good), whole=False).sentence
 
 
+@pytest.mark.slow
 def test_the_best_of_many_is_not_held_against_few() -> None:
     """The best of 2,000 lanes of noise, of which 100 are kept: its p-value is that of the best of 2,000."""
     sure, plain = 0, 0

@@ -181,6 +181,7 @@ def test_a_process_that_may_not_compile(tmp_path: Path, monkeypatch: pytest.Monk
         build.program("other", PROGRAMS[0][1])
 
 
+@pytest.mark.slow
 def test_two_processes_compile_at_once(tmp_path: Path) -> None:
     """Both compile, both write whole files of the same name, both run; and so does who comes later."""
     backtest(Momentum(), bars(60))

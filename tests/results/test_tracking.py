@@ -107,6 +107,7 @@ def test_the_ui_opens_with_what_people_compare(tracked: Any) -> None:
     assert json.loads(many)["selectedColumns"][0] == "params.`fast`"
 
 
+@pytest.mark.slow
 def test_helper_logs_the_same(tracked: Any, crossing: Any) -> None:
     client, _, uri = tracked
     result = crossing(fast=5)

@@ -23,6 +23,7 @@ from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.records import Order
 from engine.live.asking import reports_after, view
+from engine.live.clock import NONE
 from engine.live.codec import Names
 from engine.live.messages import order_batch
 from engine.live.redis_wire import Backoff
@@ -36,7 +37,6 @@ OPTIONS = [("grpc.keepalive_time_ms", 1000), ("grpc.keepalive_timeout_ms", 1000)
            ("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_pings_without_data", 0),
            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50),
            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.use_local_subchannel_pool", 1)]  # fmt: skip
-NONE = np.zeros(0, Event.dtype)
 SINGLE = {codes.NEW: "Submit", codes.CANCEL: "Cancel", codes.REPLACE: "Replace"}
 
 

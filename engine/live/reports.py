@@ -18,6 +18,7 @@ import numpy as np
 
 from engine.errors import TandemError, WireError
 from engine.kernel.events import Event
+from engine.live.clock import NONE
 from engine.live.codec import BadMessage, Names
 from engine.live.messages import parsed, position_batch, positions_of, report_batch, reports_of
 from engine.live.nats_bus import Bus, checked
@@ -26,7 +27,6 @@ from engine.live.wire import position_pb2, report_pb2
 
 LOG = logging.getLogger("tandem.live")
 Rows = np.ndarray[Any, Any]
-NONE = np.zeros(0, Event.dtype)
 WAIT_S, RETRY_S, WATCH_S = 5.0, 0.25, 0.1
 BEHIND_S = 0.5  # for how long the venue counts fewer reports than we have; what waited in a queue does so for less
 BATCH = 2000  # reports in one message

@@ -32,8 +32,7 @@ PROGRAMS: tuple[tuple[str, dict[str, Callable[[int], None]]], ...] = (
     ("ticks", {"run": tick_loop.run_ticks}),
 )
 CURVE_POINTS = 1 << 20
-ROOM = 1 << 21  # orders between two drains at most; a buffer grows up to it
-EVENTS_PER_ORDER = 16  # assumed at first: small buffers are taken from memory that the process has already
+ROOM, EVENTS_PER_ORDER = 1 << 21, 2  # orders between two drains: buffers take memory only as they are written to
 LONG, LONG_ROOM = 1 << 24, 1 << 16  # from so many events on the buffers are small and used in turn
 
 
@@ -159,23 +158,17 @@ class Drive:
 
     def __post_init__(self) -> None:
         z = self.machine.sizes
-        margin = loop.ROUNDS * z.outbox
-        self.margins = {
-            "orders": margin,
-            "reports": margin * 2 + 4 * z.orders + self.venue.header.levels,
-        }  # what one timestamp may need
-        self.most = ROOM if len(self.events) < LONG else LONG_ROOM
-        room = max(1024, min(len(self.events) // EVENTS_PER_ORDER, self.most))
+        margin = loop.ROUNDS * z.outbox  # what one timestamp may need
+        most = ROOM if len(self.events) < LONG else LONG_ROOM
+        room = max(1024, min(len(self.events) // EVENTS_PER_ORDER, most))
         caps = {
-            "orders": self.margins["orders"] + room,
-            "reports": self.margins["reports"] + 2 * room,
+            "orders": margin + room,
+            "reports": margin * 2 + 4 * z.orders + self.venue.header.levels + 2 * room,
             "refusals": z.refusals * 2 + 1024,
             "curve": max(1, min(len(self.events), CURVE_POINTS)),
         }
         kinds = {"orders": Order, "reports": Event, "refusals": Refusal, "curve": Curve}
-        self.buffers = {
-            name: buffer(kinds[name].dtype, cap, max(cap, self.largest(name))) for name, cap in caps.items()
-        }
+        self.buffers = {name: buffer(kinds[name].dtype, cap) for name, cap in caps.items()}
         self.spools = {name: Spool(kinds[name].dtype) for name in caps}
         self.spares: dict[str, np.ndarray[Any, Any]] = {}
         self.loop, self.scratch = Loop.new(), np.zeros(1, Event.dtype)
@@ -209,31 +202,13 @@ class Drive:
                 )
             if lp.status != codes.DRAIN:
                 return lp.status
-            if not self.grow():
-                self.drain()
+            self.drain()
 
     def place(self, name: str) -> None:
         """Tell the loop where a buffer is."""
         rows = self.buffers[name]
         setattr(self.loop, name, rows.ctypes.data)
         setattr(self.loop, f"{name}_cap", len(rows))
-
-    def largest(self, name: str) -> int:
-        """How many rows a buffer may come to hold; 0 for one that does not grow."""
-        return self.margins[name] + self.most * (1 if name == "orders" else 2) if name in self.margins else 0
-
-    def grow(self) -> bool:
-        """Larger buffers for orders and reports where these are filling up and not at their bound yet."""
-        grown = False
-        for name, margin in self.margins.items():
-            rows, count = self.buffers[name], getattr(self.loop, f"{name}_n")
-            most = self.largest(name)
-            if len(rows) < most and 2 * (count + margin) > len(rows):
-                self.buffers[name] = buffer(rows.dtype, min(4 * len(rows), most), most)
-                self.buffers[name][:count] = rows[:count]
-                self.place(name)
-                grown = True
-        return grown
 
     def drain(self) -> None:
         """Move the outputs out of the buffers; one that is still being written is changed for its spare."""

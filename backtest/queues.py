@@ -9,13 +9,14 @@ there counts everything that appears at the price as ahead.
 
 import math
 
-from backtest.records import Venue, VenueOrder, venue_books, venue_depth, venue_halves
+from backtest.records import Venue, VenueOrder, side_at, venue_books, venue_depth, venue_halves
 from engine.kernel.books import key_of
 from engine.kernel.events import Event
 from engine.kernel.levels import volume_at
-from engine.kernel.primitives import hot
+from engine.kernel.primitives import address_of, cold, hot
 
 SAME = 1e-9  # relative: prices nearer to each other are one price of the grid
+QUOTE = 24  # bytes of a quote before its bid
 FRONT, POWER = 1, 2  # queue models; 0: cancels come from behind us
 
 
@@ -74,17 +75,23 @@ def told(v: Venue, o: VenueOrder, volume: float) -> None:
 @hot
 def requeue(v: Venue, ev: Event, o: VenueOrder) -> bool:
     """A new quote moves the place of a resting order in its queue; whether its other side has come to the order."""
-    price, side = o.price, o.side
-    best, volume, other = ev.bid, ev.bid_volume, ev.ask
-    if side < 0:
-        best, volume, other = ev.ask, ev.ask_volume, ev.bid
-    better = (price - best) * side
-    near, front = abs(better) <= SAME * price, best <= 0.0 or better > 0.0
-    if near and v.queue != 0:
-        told(v, o, volume)
+    price, side, asks = o.price, o.side, 8 * int(o.side < 0)
+    ours, other = side_at(address_of(ev) + QUOTE + asks), side_at(address_of(ev) + QUOTE + 8 - asks).price
+    best, volume = ours.price, ours.volume
+    better = (price - best) * side if best > 0.0 else math.inf
+    if v.queue != 0:
+        requeue_by_model(v, o, better, volume)
     else:  # without a branch, as the next quote may be anywhere
-        ahead, shown, traded = o.ahead, o.shown, o.traded
-        o.ahead = max(0.0, min(ahead, volume)) if near else 0.0 if front else ahead
-        o.shown = volume if near else shown if front or has_book(v, o.instrument) else 0.0  # behind the touch: not seen
-        o.traded = 0.0 if near else traded
+        o.ahead = min(o.ahead, volume if abs(better) <= SAME * price else 0.0 if better > 0.0 else math.inf)
     return (price - other) * side >= -SAME * other
+
+
+@cold
+def requeue_by_model(v: Venue, o: VenueOrder, better: float, volume: float) -> None:
+    """The same where cancels may come from before us: what was shown and traded tells how many did."""
+    if abs(better) <= SAME * o.price:
+        told(v, o, volume)
+    elif better > 0.0:
+        o.ahead = 0.0
+    elif not has_book(v, o.instrument):
+        o.shown = 0.0  # behind the touch: not seen

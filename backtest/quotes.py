@@ -24,8 +24,7 @@ from backtest.records import (
     venue_orders,
 )
 from backtest.stops import at_limit, at_market, follow, reached, stopped
-from backtest.venue import MS, accept, last_until, mark, reject_new, remove, report
-from backtest.venue import find as find_row
+from backtest.venue import MS, change, find, last_until, mark, reject_new, remove, report, take_in
 from engine.kernel import codes
 from engine.kernel.events import Event
 from engine.kernel.primitives import cold, hot
@@ -109,12 +108,15 @@ def arrive(lp: Loop, v: Venue, order: Order, ts: int) -> None:
         if crosses_own(v, order):
             reject_new(lp, v, order, codes.SELF_MATCH)
             return
-    row, kept = find_row(v, order.instrument, order.id), False
-    if row >= 0:  # fewer lots at the same price keep their place in the queue
-        o = venue_orders(v, row)
-        kept = order.action == codes.REPLACE and abs(o.price - order.price) <= SAME * o.price and order.qty <= o.qty
-    accept(lp, v, order, touch(b, order.side))
-    row = find_row(v, order.instrument, order.id)
+    kept = False
+    if order.action == codes.NEW:
+        row = take_in(lp, v, order, touch(b, order.side))
+    else:
+        row = find(v, order.instrument, order.id)
+        if row >= 0:  # fewer lots at the same price keep their place in the queue
+            o = venue_orders(v, row)
+            kept = abs(o.price - order.price) <= SAME * o.price and order.qty <= o.qty
+        row = change(lp, v, order, row, touch(b, order.side))
     if row < 0:
         return
     o = venue_orders(v, row)
@@ -131,8 +133,7 @@ def arrive(lp: Loop, v: Venue, order: Order, ts: int) -> None:
     at_once = o.tif == codes.IOC or o.tif == codes.FOK
     if takes(b, o) or (at_once and not stopped(o)):
         take(lp, v, row, v.ts)
-        row = find_row(v, order.instrument, order.id)
-    if row >= 0 and at_limit(o):
+    if o.used and at_limit(o):
         join_queue(v, o)
 
 

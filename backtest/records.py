@@ -3,6 +3,8 @@
 The venue's state is one block of memory too: Venue, then its tables, found by offsets.
 """
 
+from typing import Annotated
+
 from engine.kernel.books import Book
 from engine.kernel.layout import F8, I1, I4, I8, U1, U2, U4, Array, Record
 from engine.kernel.levels import Half
@@ -66,6 +68,13 @@ class VenueBook(Record):
     ask: F8
     bid_volume: F8
     ask_volume: F8
+
+
+class Side(Record):
+    """One side of a quote: what lies there of `VenueBook`, and of a quote 24 bytes on; asks are 8 bytes behind bids."""
+
+    price: Annotated[float, "f8", 0]
+    volume: Annotated[float, "f8", 16]
 
 
 class Session(Record):
@@ -196,6 +205,7 @@ class Loop(Record):
 
 venue_at = Pointer(Venue)
 loop_at = Pointer(Loop)
+side_at = Pointer(Side)
 
 venue_orders = Table(Venue, "orders_at", VenueOrder)
 venue_markets = Table(Venue, "markets_at", VenueMarket)

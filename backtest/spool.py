@@ -35,14 +35,12 @@ class _Block:
             free.pop(min(list(free), default=-1), None)
 
 
-def buffer(dtype: "np.dtype[Any]", least: int, most: int) -> "np.ndarray[Any, Any]":
-    """Room for at least `least` rows, uninitialised; up to `most` where a free buffer is that large."""
-    size = dtype.itemsize
-    fits = {n: memory.nbytes for n, memory in list(_free.items()) if memory.nbytes >= least * size}
-    best = max(fits, key=lambda n: (min(fits[n], most * size), -fits[n]), default=-1)
-    memory = _free.pop(best, None)
-    block = _Block(np.empty(least * size, np.uint8) if memory is None else memory)
-    return np.asarray(block)[: min(block._memory.nbytes // size, most) * size].view(dtype)
+def buffer(dtype: "np.dtype[Any]", rows: int) -> "np.ndarray[Any, Any]":
+    """Room for rows, uninitialised: the smallest free buffer that holds them, or fresh memory."""
+    size = rows * dtype.itemsize
+    fits = {n: memory.nbytes for n, memory in list(_free.items()) if memory.nbytes >= size}
+    memory = _free.pop(min(fits, key=lambda n: fits[n]), None) if fits else None
+    return np.asarray(_Block(np.empty(size, np.uint8) if memory is None else memory))[:size].view(dtype)
 
 
 class Spool:

@@ -86,16 +86,25 @@ def depth_event(lp: Loop, v: Venue, ev: Event) -> None:
         mark(v, m, 0.5 * (b.bid + b.ask))
 
 
+@hot
 def arrival(lp: Loop, v: Venue, last: int) -> int:
     """When the next order reaches the venue. Orders from number `last` on never do."""
     if lp.arrived >= min(lp.orders_n, last):
         return LATEST
+    sent = order_at(lp.orders + lp.arrived * ROW).ts
+    return drawn_arrival(v, sent) if v.sampled else sent + v.order_ns
+
+
+@cold
+def drawn_arrival(v: Venue, sent: int) -> int:
+    """The same where the latency is a draw, of which each order has one."""
     if v.order_known == 0:
         v.order_known = 1
-        v.order_due = order_arrival(v, order_at(lp.orders + lp.arrived * ROW).ts)
+        v.order_due = order_arrival(v, sent)
     return v.order_due
 
 
+@hot
 def due(lp: Loop, v: Venue, last: int) -> int:
     """When the next order ends or reaches the venue, or the next report the kernel."""
     found = arrival(lp, v, last)

@@ -146,53 +146,65 @@ def expire(lp: Loop, v: Venue, ts: int) -> None:
 def accept(lp: Loop, v: Venue, order: Order, last: float) -> None:
     """An instruction arrives: hold and acknowledge it, cancel, or replace. `last`: where a trailing stop begins."""
     if order.action == codes.NEW:
-        row = v.free
-        if row < 0:
-            reject_new(lp, v, order, codes.OPEN_ORDERS)
-            return
-        o = venue_orders(v, row)
-        v.free = o.next
-        o.id = order.id
-        o.ts = order.ts
-        o.qty = order.qty
-        o.left = order.qty
-        o.instrument = order.instrument
-        o.strategy = order.strategy
-        o.side = order.side
-        o.type = order.type
-        o.tif = order.tif
-        o.mask = order.mask
-        o.used = 1
-        o.triggered = 0
-        o.fresh = 1
-        o.met = 0
-        o.ahead = 0.0
-        o.price = 0.0
-        set_prices(v, o, order, last)
-        o.expires = NEVER
-        give_life(v, o, order)
-        if o.tif == codes.DAY and venue_hours(v, o.instrument).count > 0:
-            last_until(v, o, day_end(v, o.instrument, order.ts))
-        append(v, row)
-        report(lp, v, o, codes.ACK, order.ts, 0, 0.0, 0.0)
-        return
-    row = find(v, order.instrument, order.id)
+        take_in(lp, v, order, last)
+    else:
+        change(lp, v, order, find(v, order.instrument, order.id), last)
+
+
+def take_in(lp: Loop, v: Venue, order: Order, last: float) -> int:
+    """Hold and acknowledge a new order: its row, -1 when there is no room."""
+    row = v.free
+    if row < 0:
+        reject_new(lp, v, order, codes.OPEN_ORDERS)
+        return row
+    o = venue_orders(v, row)
+    v.free = o.next
+    o.id = order.id
+    o.ts = order.ts
+    o.qty = order.qty
+    o.left = order.qty
+    o.instrument = order.instrument
+    o.strategy = order.strategy
+    o.side = order.side
+    o.type = order.type
+    o.tif = order.tif
+    o.mask = order.mask
+    o.used = 1
+    o.triggered = 0
+    o.fresh = 1
+    o.met = 0
+    o.ahead = 0.0
+    o.price = 0.0
+    set_prices(v, o, order, last)
+    o.expires = NEVER
+    give_life(v, o, order)
+    if o.tif == codes.DAY and venue_hours(v, o.instrument).count > 0:
+        last_until(v, o, day_end(v, o.instrument, order.ts))
+    append(v, row)
+    report(lp, v, o, codes.ACK, order.ts, 0, 0.0, 0.0)
+    return row
+
+
+def change(lp: Loop, v: Venue, order: Order, row: int, last: float) -> int:
+    """Cancel or replace the order in a row, -1 = none: the row of what it replaced, else -1."""
     if row < 0:
         reject_new(lp, v, order, codes.UNKNOWN_ORDER)
-        return
+        return row
     o = venue_orders(v, row)
     if order.action == codes.CANCEL:
         report(lp, v, o, codes.CANCELLED, order.ts, 0, 0.0, 0.0)
         remove(v, row)
-    elif order.qty <= o.qty - o.left:
+        return -1
+    if order.qty <= o.qty - o.left:
         reject_new(lp, v, order, codes.BAD_ORDER)
-    else:
-        o.ts = order.ts
-        o.left += order.qty - o.qty
-        o.qty = order.qty
-        set_prices(v, o, order, last)
-        give_life(v, o, order)
-        report(lp, v, o, codes.REPLACED, order.ts, order.qty, o.price, o.stop)
+        return -1
+    o.ts = order.ts
+    o.left += order.qty - o.qty
+    o.qty = order.qty
+    set_prices(v, o, order, last)
+    give_life(v, o, order)
+    report(lp, v, o, codes.REPLACED, order.ts, order.qty, o.price, o.stop)
+    return row
 
 
 def append(v: Venue, row: int) -> None:

@@ -93,10 +93,8 @@ class Maker(Strategy):
         if self.every_ns > 0:
             self.next = (ctx.now // self.every_ns + 1) * self.every_ns
         held = ctx.position
-        best_bid, best_ask = math.floor(quote.bid * 100.0 + 0.5), math.floor(quote.ask * 100.0 + 0.5)
-        fair = 0.5 * (best_bid + best_ask) - self.skew * held
-        bid = min(best_bid, math.floor(fair - self.half)) / 100.0
-        ask = max(best_ask, math.ceil(fair + self.half)) / 100.0
+        fair = 0.5 * (quote.bid + quote.ask) - self.skew * cases.TICK * held
+        bid, ask = min(quote.bid, fair - self.half * cases.TICK), max(quote.ask, fair + self.half * cases.TICK)
         ctx.quote(bid if held < cases.MOST else 0.0, ask if held > -cases.MOST else 0.0, cases.QTY)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from engine.kernel import codes
 from engine.kernel.layout import Record
+from engine.kernel.primitives import cold, hot
 from engine.kernel.records import (
     Instrument,
     Kernel,
@@ -96,29 +97,32 @@ def queue_target(k: Kernel, ctx: Caller, kind: int, instrument: int, qty: float,
             p.signal = row + 1
 
 
-def moved(price: float, o: OpenOrder, i: Instrument) -> bool:
-    """Whether a price is another one of the grid than the order's."""
-    return abs(to_tick(price, i, o.side) - o.price) > 0.5 * i.tick
-
-
+@hot
 def keep(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: float, instrument: int,
          priority: int, life_ms: int) -> int:  # fmt: skip
     """One side of `Ctx.quote`: the id of its order from now on."""
-    if order_id != 0:
-        o = open_orders(k, order_id & k.order_mask)
-        if o.id == order_id and codes.RESERVED <= o.state < codes.DONE_FILLED:
-            i = instruments(k, instrument)
-            if o.state != codes.SENT and o.state != codes.WORKING:
-                return order_id  # on its way out, or to another price
-            if not price > 0.0:
-                queue_cancel(k, ctx, order_id, instrument, priority, 0)
-            elif not 0.0 <= (price - o.price) * side < 0.5 * i.tick and moved(price, o, i):
-                whole = o.filled * i.lot + qty
-                queue_replace(k, ctx, order_id, instrument, whole, price, 0.0, 0.0, priority, life_ms)
-            return order_id
+    o, tick = open_orders(k, order_id & k.order_mask), instruments(k, instrument).tick
+    ours = (o.id == order_id) & (codes.RESERVED <= o.state) & (o.state < codes.DONE_FILLED)
+    still = (o.state != codes.SENT) & (o.state != codes.WORKING)  # on its way out, or to another price
+    there = (0.0 <= (price - o.price) * side) & ((price - o.price) * side < 0.999 * tick)
+    if (still | there) if ours else not price > 0.0:
+        return order_id if ours else 0
+    return move(k, ctx, order_id if ours else 0, side, price, qty, instrument, priority, life_ms)
+
+
+@cold
+def move(k: Kernel, ctx: Caller, order_id: int, side: int, price: float, qty: float, instrument: int,
+         priority: int, life_ms: int) -> int:  # fmt: skip
+    """One side of `Ctx.quote` that needs another order (`order_id` 0), another price, or none any more."""
+    o, i = open_orders(k, order_id & k.order_mask), instruments(k, instrument)
+    if order_id == 0:
+        return queue_order(k, ctx, side, qty, price, 0.0, 0.0, codes.GTC, codes.POST_ONLY, instrument, priority,
+                           life_ms)  # fmt: skip
     if not price > 0.0:
-        return 0
-    return queue_order(k, ctx, side, qty, price, 0.0, 0.0, codes.GTC, codes.POST_ONLY, instrument, priority, life_ms)
+        queue_cancel(k, ctx, order_id, instrument, priority, 0)
+    elif abs(to_tick(price, i, side) - o.price) > 0.5 * i.tick:
+        queue_replace(k, ctx, order_id, instrument, o.filled * i.lot + qty, price, 0.0, 0.0, priority, life_ms)
+    return order_id
 
 
 def queue_cancel(k: Kernel, ctx: Caller, order_id: int, instrument: int, priority: int, life_ms: int) -> None:

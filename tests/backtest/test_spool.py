@@ -73,12 +73,12 @@ def test_buffers_are_used_again_and_never_shared() -> None:
     def work(number: int) -> bool:
         good = True
         for turn in range(200):
-            rows = spool.buffer(np.dtype("i8"), 1 + (number * 37 + turn) % 500, 1 << 12)
+            rows = spool.buffer(np.dtype("i8"), 1 + (number * 37 + turn) % 500)
             good &= len(rows) >= 1 + (number * 37 + turn) % 500
             rows[:] = number
             part = rows[len(rows) // 2 :]
             del rows
-            other = spool.buffer(np.dtype("i8"), 64, 64)
+            other = spool.buffer(np.dtype("i8"), 64)
             other[:] = -1
             good &= bool((part == number).all())
         return good
@@ -86,7 +86,7 @@ def test_buffers_are_used_again_and_never_shared() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
     spool._free.clear()
-    first = spool.buffer(np.dtype("i8"), 1 << 13, 1 << 13)
+    first = spool.buffer(np.dtype("i8"), 1 << 13)
     place = first.ctypes.data
     del first
-    assert spool.buffer(np.dtype("i8"), 1 << 13, 1 << 13).ctypes.data == place
+    assert spool.buffer(np.dtype("i8"), 1 << 13).ctypes.data == place

@@ -226,6 +226,14 @@ def test_the_kernel_hears_of_a_fill_one_latency_later() -> None:
     assert seen == [0, 0, 1, 1, 1]  # filled at 1, heard at 3, before the market event of that moment
 
 
+def test_a_replace_that_comes_too_late_leaves_the_order_its_place() -> None:
+    """Two of three lots are filled, unheard of, when the replace to two arrives: nothing changes, nobody is ahead."""
+    events = tape(BOOK, BOOK, t(10.00, 7, -1), BOOK, t(10.00, 1, -1))
+    wishes = {0: buy(3, 10.00), 2: lambda ctx: ctx.replace(IDS[0], 2, 9.99)}
+    assert play(events, wishes, order_ms=1.0, report_ms=3.0) == [
+        ("fill", 2, 2, 10.00), ("cancel_reject", 3, "bad_order"), ("fill", 4, 1, 10.00)]  # fmt: skip
+
+
 @pytest.mark.parametrize(("model", "power", "filled"), [("back", 1.0, 0), ("front", 1.0, 1), ("power", 1.0, 0)])
 def test_queue_models(model: str, power: float, filled: int) -> None:
     """6 ahead; 3 join behind, then 3 of the 9 are cancelled; 4 trade: only who lost all 3 ahead is next."""

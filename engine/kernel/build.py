@@ -7,7 +7,6 @@ when an image is missing.
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 from engine.errors import ImageError
@@ -121,8 +120,3 @@ def library_path(strategy: type[Strategy]) -> Path:
     owner = next(base for base in strategy.__mro__ if "library" in vars(base))
     beside = getattr(sys.modules.get(owner.__module__), "__file__", None)
     return Path(beside).parent / str(strategy.library) if beside else Path(str(strategy.library))
-
-
-def reachable(record: type[Record]) -> list[FunctionType]:
-    """The plain functions that take part in a record's methods, for error messages."""
-    return [function for _, function in image.methods_of(record)]

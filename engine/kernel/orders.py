@@ -205,8 +205,9 @@ def ask_replace(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float, li
         return False
     transition(k, o, ASK_REPLACE)
     o.asked = qty
-    count_working(k, o, more_asked(o))
-    recommit(k, o.instrument)
+    if qty > o.qty:
+        count_working(k, o, more_asked(o))
+        recommit(k, o.instrument)
     write_out(k, o, codes.REPLACE, life_ms)
     if k.halt == codes.RUNNING:
         out = order_at(address_of(outbox(k, k.orders_out - 1)))
@@ -218,12 +219,14 @@ def ask_replace(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float, li
 
 def replaced(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float) -> None:
     """The venue confirmed a replace."""
+    same = qty == o.qty and more_asked(o) == 0
     if transition(k, o, REPLACED):
-        count_working(k, o, qty - o.qty)
-        o.qty = qty
+        if not same:
+            count_working(k, o, qty - o.qty)
+            o.qty = qty
+            recommit(k, o.instrument)
         o.price = price
         o.stop = stop
-        recommit(k, o.instrument)
     else:
         k.unknown_reports += 1
 

@@ -17,7 +17,6 @@ from engine.kernel.orders import (
     CANCEL_REJECTED,
     CANCELLED,
     EXPIRED,
-    OPEN,
     REJECTED,
     cancel_all,
     closed,
@@ -29,18 +28,7 @@ from engine.kernel.orders import (
 )
 from engine.kernel.positions import apply_cash, apply_fill, apply_mark, apply_split, correct, resum
 from engine.kernel.primitives import address_of, cold, hot, invoke
-from engine.kernel.records import (
-    Kernel,
-    Slot,
-    address_at,
-    instruments,
-    markets,
-    open_orders,
-    route_at,
-    signals,
-    slot_at,
-    slots,
-)
+from engine.kernel.records import Kernel, Slot, address_at, instruments, markets, route_at, signals, slot_at, slots
 from engine.kernel.resolve import carry_out_breach, resolve, void
 from engine.kernel.risk import new_day, watch_losses
 from engine.kernel.signals import Ctx
@@ -301,11 +289,3 @@ def start(k: Kernel, ctx: Ctx, ev: Event) -> None:
                     dispatch(k, ctx, ev, codes.START, i, s)
     if k.signals:
         resolve(k)
-
-
-def count_open(k: Kernel) -> int:
-    """How many orders are open, counted from the table: the invariant behind `opened`."""
-    n = 0
-    for i in range(k.order_cap):
-        n += OPEN[open_orders(k, i).state]
-    return n

@@ -7,7 +7,8 @@ import pytest
 from backtest import backtest
 from engine.errors import StrategyError
 from engine.kernel import indicators
-from engine.kernel.build import handlers, reachable
+from engine.kernel.build import handlers
+from engine.kernel.image import methods_of
 from engine.kernel.layout import Record
 from engine.kernel.lint import inspect_strategy, read
 from strategies import BUILT_IN
@@ -148,7 +149,7 @@ def test_nothing_right_is_refused() -> None:
     for name in indicators.__all__:
         record = getattr(indicators, name)
         if isinstance(record, type) and issubclass(record, Record):
-            for method in reachable(record):
+            for _, method in methods_of(record):
                 read(method, [record], set())
 
 

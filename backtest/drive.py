@@ -179,6 +179,8 @@ class Drive:
         lp.venue, lp.tape = self.venue.header._address, self.events.ctypes.data
         for name in caps:
             self.place(name)
+        k = self.machine.kernel
+        lp.lone = int(k.instruments == 1 and k.strategies == 1 and k.slices == 0)
         lp.sample_ns, lp.next_sample, lp.stop_on_fault = self.sample_ns, -(1 << 62), int(self.stop_on_fault)
 
     def advance(self, until: int | None = None, whole: bool = False) -> int:

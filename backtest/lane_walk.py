@@ -6,29 +6,20 @@ Law 1: every change of kernel and venue is made by the functions that `loop.run`
 Law 2: it is taken only where each moment of the tape is one bar, on which one strategy and no end of a slice waits.
 """
 
-from backtest.loop import carry_out, ctx_at, match, room
+from backtest.loop import carry_out, ctx_at, match, morning, room
 from backtest.records import Loop, Venue, VenueMarket, venue_at, venue_markets
 from backtest.tally import Tally, event_number, fold_fills, fold_point, rise
 from backtest.venue import EVENT_BYTES, mark
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
-from engine.kernel.positions import apply_mark, resum
+from engine.kernel.positions import apply_mark
 from engine.kernel.primitives import address_of, cold, hot, invoke
 from engine.kernel.records import Kernel, Market, Slot, address_at, kernel_at, markets, route_at, slot_at
-from engine.kernel.risk import new_day, set_floor
+from engine.kernel.risk import set_floor
 from engine.kernel.signals import Ctx
 from engine.kernel.step import call, close_slice, settle, start, stop_faulted
 
 BAR_BIT = 1 << codes.BAR
-
-
-@cold
-def morning(k: Kernel, ts: int) -> None:
-    """The first event of a day, as `step` has it."""
-    k.ts = ts
-    if k.seq >= k.next_sum:
-        resum(k)
-    new_day(k)
 
 
 @cold
@@ -39,18 +30,6 @@ def empty(lp: Loop, k: Kernel, t: Tally, queues: int, cap: int, counts: bool) ->
     lp.orders_n = 0
     lp.reports_n = 0
     lp.refusals_n = 0
-
-
-@cold
-def trade(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, faults: int, at: int) -> bool:
-    """What came of a moment leaves; whether the buffers are full. A fault or a halt ends the walk."""
-    full = carry_out(lp, k, ctx, v)
-    if k.faulted != faults and lp.stop_on_fault:
-        lp.status = codes.FAULTED
-        lp.fault_index = at // EVENT_BYTES
-    elif k.halt != codes.RUNNING:
-        lp.status = codes.HALTED
-    return full
 
 
 @hot
@@ -173,9 +152,9 @@ def bar(k: Kernel, ctx: Ctx, v: Venue, m: Market, vm: VenueMarket, slot: Slot, s
     ts = ev.recv
     show_bar(v, vm, ev, at)
     k.seq += 1
-    if ts >= k.next_day:
-        morning(k, ts)
     k.ts = ts
+    if ts >= k.next_day:
+        morning(k)
     ctx.now = ts
     apply_mark(k, m, ts, ev.close)
     if slot.active & BAR_BIT:
@@ -233,7 +212,7 @@ def walk(lp: Loop, t: Tally, until: int, counts: bool, queues: int, cap: int, en
         v.ts = ev.recv
         close_slice(k, ctx, ev)
         if k.attention:
-            full = trade(lp, k, ctx, v, faults, at)
+            full = not carry_out(lp, k, ctx, v, faults)
         if counts and count_point(t, k, period, returns, row, at == last or lp.status != 0):
             period = event_number(ends + 8 * t.period)
         at += EVENT_BYTES

@@ -184,6 +184,7 @@ class Loop(Record):
     closing: I8  # 1 = at the end of the tape, what is under way shall arrive
     closed: I8  # 1 = what was under way at the end of the tape has arrived
     scratch: I8  # an event whose arrival is delayed
+    lone: I8  # 1 = one strategy on one instrument, which may go the short way
     final: I8  # 1 = no event follows after `length`
     orders_n: I8
     orders_cap: I8
@@ -199,7 +200,6 @@ class Loop(Record):
     status: I8
     dropped: I8
     started: I8
-    plain: I8  # `recv` of the bars or ticks that need nothing but themselves
     fault_index: I8  # first event of the timestamp in which a strategy failed
 
 

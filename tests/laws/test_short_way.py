@@ -1,0 +1,54 @@
+"""The short way of bars (`loop.alone`) is the long one, byte for byte: outputs, kernel and venue."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtest.check import Subject
+from engine.config import Risk, VenueModel
+from engine.store.tape import Tape
+from strategies import Momentum
+from tests.laws.world import MINUTE, RISKS, VENUES, Fuzz, decode, stage
+
+LONE = st.builds(decode, st.binary(min_size=12, max_size=900), st.just(1), st.sampled_from([0, MINUTE, MINUTE // 2]))
+
+
+def both_ways(subject: Subject, sample_ns: int = 0, cap: int = 0, cuts: tuple[int, ...] = ()) -> int:
+    """Drive both ways, with points so far apart, room for so many, in pieces. Returns how many events were driven."""
+    drives = []
+    for lone in (1, 0):
+        drive = subject.prepared.drive()
+        assert drive.loop.lone == 1
+        drive.loop.lone, drive.loop.sample_ns = lone, sample_ns
+        if lone and cap:
+            drive.loop.curve_cap = cap
+        for cut in cuts if lone else ():
+            subject.finish(drive, cut)
+        drives.append(subject.finish(drive))
+    short, long = drives
+    subject.same("short way", long.outputs(), "the long way", short.outputs())
+    assert short.machine.snapshot() == long.machine.snapshot()
+    assert short.venue.memory.tobytes() == long.venue.memory.tobytes()
+    assert short.loop.index == long.loop.index and short.loop.status == long.loop.status
+    return int(long.loop.index)
+
+
+@given(LONE, RISKS, VENUES,
+       st.integers(0, 999), st.sampled_from([0, 2, 10, 60]), st.sampled_from([0, 3 * MINUTE]), st.sampled_from([0, 7]),
+       st.lists(st.integers(0, 150), max_size=2).map(sorted))  # fmt: skip
+def test_whatever_happens(
+    tape: Tape, risk: dict[str, object], venue: VenueModel, seed: int, often: int, sample_ns: int, cap: int,
+    cuts: list[int],
+) -> None:  # fmt: skip
+    subject = stage([Fuzz(seed=seed, often=often)], tape, Risk(**risk), venue, 1_000.0 if seed % 2 else 1e6)
+    both_ways(subject, sample_ns, cap, tuple(cuts))
+
+
+@pytest.mark.parametrize("drawdown", [np.inf, 0.02])
+def test_a_long_run(drawdown: float) -> None:
+    from engine.store.synthetic import synthetic_tape
+
+    risk = Risk(drawdown=drawdown, breach={"drawdown": "flatten"})
+    subject = stage([Momentum(fast=3, slow=9, short=True)], synthetic_tape(20_000, 1, seed=7), risk, VenueModel(), 1e4)
+    assert both_ways(subject) == 20_000 and len(subject.whole.orders) > 100

@@ -6,7 +6,7 @@ Law 1: every change of kernel and venue is made by the functions that `loop.run`
 Law 2: it is taken only where each moment of the tape is one bar, on which one strategy and no end of a slice waits.
 """
 
-from backtest.loop import carry_out, ctx_at, match, morning, room
+from backtest.loop import carry_out, ctx_at, match, morning, room, wish
 from backtest.records import Loop, Venue, VenueMarket, venue_at, venue_markets
 from backtest.tally import Tally, event_number, fold_fills, fold_point, rise
 from backtest.venue import EVENT_BYTES, mark
@@ -17,7 +17,7 @@ from engine.kernel.primitives import address_of, cold, hot, invoke
 from engine.kernel.records import Kernel, Market, Slot, address_at, kernel_at, markets, route_at, slot_at
 from engine.kernel.risk import set_floor
 from engine.kernel.signals import Ctx
-from engine.kernel.step import call, close_slice, settle, start, stop_faulted
+from engine.kernel.step import call, close_slice, start
 
 BAR_BIT = 1 << codes.BAR
 
@@ -201,14 +201,12 @@ def walk(lp: Loop, t: Tally, until: int, counts: bool, queues: int, cap: int, en
             v.slice = at
             vm.bar = at
             k.seq += 1
-            if ctx.fault != 0:
-                stop_faulted(k, ctx, slot)
         else:
             if v.opened:
                 full = match(lp, k, ctx, v, at, ev.recv)
             bar(k, ctx, v, m, vm, slot, state_at, ev, at)
-        if k.signals:
-            settle(k)
+        if k.signals | ctx.fault:
+            wish(k, ctx, slot)
         v.ts = ev.recv
         close_slice(k, ctx, ev)
         if k.attention:

@@ -187,13 +187,6 @@ def wish(k: Kernel, ctx: Ctx, slot: Slot) -> None:
         settle(k)
 
 
-@cold
-def watch(k: Kernel) -> None:
-    """The equity has left the range in which nothing is to be done."""
-    if watch_losses(k):
-        settle(k)
-
-
 @hot
 def alone(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, tape: int, at: int, last: int) -> int:
     """The short way: bars of the only instrument, each a timestamp of its own, while nothing is open at the venue.
@@ -231,8 +224,8 @@ def alone(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, tape: int, at: int, last: int
             wish(k, ctx, slot)
         v.ts = ts
         equity, cash, gross = k.cash + k.value, k.cash, k.gross
-        if not k.floor <= equity <= k.peak:
-            watch(k)
+        if not k.floor <= equity <= k.peak and watch_losses(k):
+            settle(k)
         if recv >= next_sample:
             point(curve + n * 32, recv, equity, cash, gross)
             next_sample = recv + sample_ns
@@ -265,9 +258,7 @@ def run(address: int) -> None:
     while at < end:  # brought forward to end after the timestamp at hand
         if lone and v.opened == 0:
             at = alone(lp, k, ctx, v, tape, at, last)
-            if k.attention and not carry_out(lp, k, ctx, v, faults):
-                end = 0
-            if lp.curve_n >= lp.curve_cap:
+            if (k.attention and not carry_out(lp, k, ctx, v, faults)) or lp.curve_n >= lp.curve_cap:
                 end = 0
             if at >= end:
                 break

@@ -222,12 +222,13 @@ class GrpcVenue:
         if one_action and len(others := np.flatnonzero(rows["action"] != rows["action"][0])):
             self._pending.append(rows[others[0] :])  # before whatever comes while this one is asked about
             rows = rows[: others[0]]
-        old = (self._clock() - rows["ts"] > self._resend_ns) & (rows["action"] != codes.CANCEL)
-        if old.any():
-            self._reject(rows[old], codes.EXPIRED_SIGNAL)
+        if self._clock() - int(rows["ts"].min()) > self._resend_ns:
+            old = (self._clock() - rows["ts"] > self._resend_ns) & (rows["action"] != codes.CANCEL)
+            if old.any():
+                self._reject(rows[old], codes.EXPIRED_SIGNAL)
+            if old.all():
+                return None
             rows = rows[~old]
-        if not len(rows):
-            return None
         self._batch += 1
         self._waiting[self._batch] = Sent(rows, time.monotonic())
         self.counts["orders"] += len(rows)

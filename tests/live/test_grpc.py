@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -44,6 +47,19 @@ def trade(instrument: int = 0) -> Any:
     rows = quote(instrument=instrument)
     rows["kind"], rows["price"], rows["traded"] = codes.TRADE, 10.5, 1.0
     return rows
+
+
+@pytest.mark.parametrize("own", [None, "", "-event_engine_dns"])
+def test_the_poller_is_chosen_before_the_library_starts_and_it_knows_the_words(own: str | None) -> None:
+    """In a process of its own: what the library does not know it says on stderr."""
+    code = ("import os, engine.live.grpc_venue, grpc; grpc.insecure_channel('127.0.0.1:1'); "
+            "print(os.environ['GRPC_EXPERIMENTS'])")  # fmt: skip
+    env = {k: v for k, v in os.environ.items() if k != "GRPC_EXPERIMENTS"} | (
+        {} if own is None else {"GRPC_EXPERIMENTS": own}
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ("-event_engine_client,-event_engine_listener" if own is None else own)
+    assert ("Unknown experiment" in done.stderr) == (own == "-event_engine_dns")
 
 
 class Rough(GrpcService):

@@ -17,8 +17,8 @@ from backtest.venue import EVENT_BYTES, absorb_action, expire, mark
 from engine.kernel import codes
 from engine.kernel.events import Event, event_at
 from engine.kernel.primitives import Pointer, address_of, cold, hot, prefetch
-from engine.kernel.records import Kernel, copy_line, kernel_at, order_at, outbox
-from engine.kernel.signals import Ctx
+from engine.kernel.records import Kernel, copy_line, order_at, outbox
+from engine.kernel.signals import Ctx, kernel_of
 from engine.kernel.step import close_slice, plain_at, start, step, step_tick
 
 AHEAD = 32 * EVENT_BYTES  # between a prefetch and its use
@@ -183,8 +183,8 @@ def delayed(lp: Loop, v: Venue, at: int) -> Event:
 
 def run_ticks(address: int) -> None:
     """Drive the tape from `index` on, until its end, a full buffer, a fault or a halt. `lp.status` says which."""
-    lp = loop_at(address)
-    k, ctx, v = kernel_at(lp.kernel), ctx_at(lp.ctx), venue_at(lp.venue)
+    lp, ctx, v = loop_at(address), ctx_at(loop_at(address).ctx), venue_at(loop_at(address).venue)
+    k = kernel_of(ctx)  # one register for both
     lp.status = codes.HALTED if k.halt != codes.RUNNING else 0
     if lp.status:
         return

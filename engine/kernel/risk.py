@@ -13,15 +13,16 @@ from engine.kernel.primitives import cold, hot
 from engine.kernel.records import Kernel, Market, OpenOrder, instruments, markets, open_orders, positions, refusals
 
 SLACK = 1e-9  # relative rounding that a limit forgives
+HIGHEST = 1e300  # a price beyond is none
 
 
 def over(k: Kernel, value: float, limit: float) -> bool:
     """Whether a value breaks a limit; keeps both for the refusal."""
-    if value > limit + SLACK * abs(limit) or value != value:
-        k.check_value = value
-        k.check_limit = limit
-        return True
-    return False
+    if value <= limit + SLACK * abs(limit):
+        return False
+    k.check_value = value  # not a number breaks every limit
+    k.check_limit = limit
+    return True
 
 
 def record(
@@ -130,9 +131,9 @@ def check_market(k: Kernel, o: OpenOrder) -> int:
         return codes.BLOCKED
     if m.ts == 0 or not m.mark > 0.0:
         return codes.NO_MARKET
-    if over(k, float(k.ts - m.ts), float(k.limits.stale_ns)):
+    if k.ts - m.ts > k.limits.stale_ns and over(k, float(k.ts - m.ts), float(k.limits.stale_ns)):
         return codes.STALE_MARKET
-    if o.qty <= 0 or not (o.price >= 0.0 and o.stop >= 0.0 and o.price < math.inf and o.stop < math.inf):
+    if o.qty <= 0 or not 0.0 <= o.price <= HIGHEST or not 0.0 <= o.stop <= HIGHEST:
         return codes.BAD_ORDER
     if (o.price == 0.0 and o.type != codes.MARKET and o.type != codes.STOP) or (o.stop == 0.0 and o.type == codes.STOP):
         return codes.BAD_ORDER  # less than a tick: nothing is left of the price
@@ -166,7 +167,8 @@ def check_exposure(k: Kernel, o: OpenOrder, freed: int) -> int:
     more_net = sure - m.net + o.side * o.qty
     if over(k, abs(k.value + k.extra_net - m.extra_net + more_net * worth), k.limits.net):
         return codes.NET_EXPOSURE
-    if over(k, k.used + k.extra_margin + more * i.margin, (k.cash + k.value) * k.limits.leverage):
+    free = k.limits.leverage == math.inf
+    if not free and over(k, k.used + k.extra_margin + more * i.margin, (k.cash + k.value) * k.limits.leverage):
         return codes.MARGIN
     return codes.OK
 

@@ -122,6 +122,12 @@ def test_lists(info: dict[str, int], reason: str | None) -> None:
     assert desk.reasons() == ([] if reason is None else [reason])
 
 
+@pytest.mark.parametrize("cash", [0.0, -50.0, 1.0])
+def test_without_a_leverage_limit_margin_is_never_the_reason(cash: float) -> None:
+    desk = Desk({"leverage": float("inf")}, cash=cash)
+    assert len(desk.wish(buy(3), sell(4, 101.0))) == 2 and desk.reasons() == []
+
+
 def test_units_count_with_lot_multiplier_and_margin() -> None:
     desk = Desk({"position": 2.0, "gross": 1_000.0, "leverage": 1.0}, lot=0.5, multiplier=5.0, margin=0.2, cash=200.0)
     assert [o["qty"] for o in desk.wish(buy(2.0))] == [4]  # 2 units of 5 x 100 = 1,000 gross, 200 of margin

@@ -33,14 +33,6 @@ def empty(lp: Loop, k: Kernel, t: Tally, queues: int, cap: int, counts: bool) ->
 
 
 @hot
-def show_bar(v: Venue, m: VenueMarket, ev: Event, at: int) -> None:
-    """The venue's own view of the only bar of a moment."""
-    v.slice = at
-    mark(v, m, ev.close)
-    m.bar = at
-
-
-@hot
 def flat(k: Kernel, ctx: Ctx, v: Venue, m: Market, vm: VenueMarket, t: Tally, handler: int, state: int, tape: int,
          at: int, end: int) -> int:  # fmt: skip
     """Bars on which nothing is held or open: the equity stands still, so limits and falls do too.
@@ -150,7 +142,9 @@ def bar(k: Kernel, ctx: Ctx, v: Venue, m: Market, vm: VenueMarket, slot: Slot, s
         at: int) -> None:  # fmt: skip
     """One bar in full, up to and with its handler."""
     ts = ev.recv
-    show_bar(v, vm, ev, at)
+    v.slice = at
+    vm.bar = at
+    mark(v, vm, ev.close)
     k.seq += 1
     k.ts = ts
     if ts >= k.next_day:

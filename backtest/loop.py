@@ -192,7 +192,6 @@ def alone(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, tape: int, at: int, last: int
     """The short way: bars of the only instrument, each a timestamp of its own, while nothing is open at the venue.
 
     Returns the place of the first event that needs the long way, or where something is to be carried out.
-
     Law: what happens to each bar is what `run` would do with it, in its order; what cannot be is left out.
     """
     here, m, vm = address_of(k), markets(k, 0), venue_markets(v, 0)

@@ -269,6 +269,15 @@ def net_targets(k: Kernel) -> None:
                     cross(k, qb, crossed if db > 0 else -crossed, m.mark)
 
 
+def alike(k: Kernel, n: int) -> bool:
+    """Whether signals are to be resolved as they stand: of one priority, and none that makes room for others."""
+    for row in range(n):
+        q = signals(k, row)
+        if q.kind == 0 or q.priority != signals(k, 0).priority or reduces(k, q):
+            return False
+    return True
+
+
 def resolve(k: Kernel) -> None:
     """All queued signals: by priority, reductions first, then in order of registration."""
     n = k.signals
@@ -279,9 +288,11 @@ def resolve(k: Kernel) -> None:
         return
     if k.limits.netting and n > 1 and k.trading == codes.LIVE and not k.killed:
         net_targets(k)
-    if n == 1:
-        if signals(k, 0).kind != 0:
-            resolve_one(k, signals(k, 0))
+    if n == 1 and signals(k, 0).kind != 0:
+        resolve_one(k, signals(k, 0))
+    elif alike(k, n):
+        for row in range(n):
+            resolve_one(k, signals(k, row))
     else:
         below = 128
         while True:
@@ -292,14 +303,11 @@ def resolve(k: Kernel) -> None:
                     top = q.priority
             if top == -129:
                 break
-            for row in range(n):
-                q = signals(k, row)
-                if q.kind != 0 and q.priority == top and reduces(k, q):
-                    resolve_one(k, q)
-            for row in range(n):
-                q = signals(k, row)
-                if q.kind != 0 and q.priority == top:
-                    resolve_one(k, q)
+            for rest in range(2):  # what makes room, then the rest
+                for row in range(n):
+                    q = signals(k, row)
+                    if q.kind != 0 and q.priority == top and (rest == 1 or reduces(k, q)):
+                        resolve_one(k, q)
             below = top
     k.signals = 0
 

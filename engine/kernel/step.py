@@ -201,7 +201,7 @@ def step(k: Kernel, ctx: Ctx, ev: Event) -> None:
         only = absorb(k, ev)
     if only != -1:
         dispatch(k, ctx, ev, ev.kind, i if i < k.instruments else 0, only)
-    if k.signals or ev.kind == codes.REPORT or ev.kind == codes.COMMAND:  # other events break no limit
+    if k.signals or k.breach != codes.REFUSE:
         settle(k)
 
 

@@ -17,6 +17,7 @@ Ints = NDArray[np.int64]
 
 DAY_NS = 86_400_000_000_000
 NAN = float("nan")
+TIE = 1e-12  # returns nearer to each other are equal ones: they come from an equity, with its rounding
 INTRADAY_NS = 20 * 3_600_000_000_000  # a curve with shorter steps than this is resampled to days
 # The longest usual step in days, and how many such periods make a year.
 PERIODS = ((4.5, 0.0), (10.0, 52.0), (45.0, 12.0), (135.0, 4.0), (float("inf"), 1.0))
@@ -237,7 +238,7 @@ def expected_shortfall(returns: Floats, tail: float = 0.05) -> float:
     >>> round(expected_shortfall(np.arange(-10, 11) / 100), 4)
     -0.095
     """
-    return float(returns[returns <= value_at_risk(returns, tail)].mean()) if _finite(returns, 2) else NAN
+    return float(returns[returns <= value_at_risk(returns, tail) + TIE].mean()) if _finite(returns, 2) else NAN
 
 
 def tail_ratio(returns: Floats) -> float:

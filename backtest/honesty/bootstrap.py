@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backtest.honesty.sharpe import NAN, Floats, Matrix
-from backtest.metrics import Ints
+from backtest.metrics import TIE, Ints
 
 PIECE = 250  # resampled series in memory at a time
 
@@ -68,7 +68,7 @@ def _drawdown(r: Floats) -> Floats:
 
 
 def _shortfall(r: Floats) -> Floats:
-    worst = r <= np.quantile(r, 0.05, axis=1, keepdims=True)
+    worst = r <= np.quantile(r, 0.05, axis=1, keepdims=True) + TIE
     mean: Floats = np.where(worst, r, 0.0).sum(axis=1) / worst.sum(axis=1)
     return mean
 

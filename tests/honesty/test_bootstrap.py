@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backtest import metrics
@@ -57,6 +57,7 @@ def test_blocks_are_geometric_and_every_period_is_as_likely() -> None:
 
 
 @given(st.lists(st.integers(-2000, 2000).map(lambda k: k / 1e4), min_size=4, max_size=60))
+@example([*[0.0] * 18, -0.0001, -0.0001, -0.0002])
 def test_figures_are_those_of_the_report(values: list[float]) -> None:
     returns = np.array(values)
     ts = np.arange(len(values) + 1) * DAY

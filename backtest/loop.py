@@ -197,7 +197,7 @@ def alone(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, tape: int, at: int, last: int
     here, m, vm = address_of(k), markets(k, 0), venue_markets(v, 0)
     route = route_at(here + m.route)
     slot = slot_at(here + route.slot_at)
-    if m.route == 0 or not slot.active & (1 << codes.BAR) or k.attention != 0 or k.breach != codes.REFUSE:
+    if m.route == 0 or not slot.active & (1 << codes.BAR) or k.breach != codes.REFUSE:
         return at
     handler, state = address_at(here + slot.handlers_at + 8 * codes.BAR).value, here + route.state_at
     n, cap, curve, next_sample, sample_ns = lp.curve_n, lp.curve_cap, lp.curve, lp.next_sample, lp.sample_ns
@@ -255,7 +255,7 @@ def run(address: int) -> None:
     tape, at, last = lp.tape, lp.index * EVENT_BYTES, closed_end(lp)  # places on the tape are in bytes
     end, lone = last if room(lp, k, v) else at, lp.lone
     while at < end:  # brought forward to end after the timestamp at hand
-        if lone and v.opened == 0:
+        if lone and v.opened == 0 and k.attention == 0:  # else what is left over goes with this timestamp
             at = alone(lp, k, ctx, v, tape, at, last)
             if (k.attention and not carry_out(lp, k, ctx, v, faults)) or lp.curve_n >= lp.curve_cap:
                 end = 0

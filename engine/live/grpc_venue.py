@@ -222,8 +222,8 @@ class GrpcVenue:
         if one_action and len(others := np.flatnonzero(rows["action"] != rows["action"][0])):
             self._pending.append(rows[others[0] :])  # before whatever comes while this one is asked about
             rows = rows[: others[0]]
-        if self._clock() - int(rows["ts"].min()) > self._resend_ns:
-            old = (self._clock() - rows["ts"] > self._resend_ns) & (rows["action"] != codes.CANCEL)
+        if rows["ts"].min() < (since := self._clock() - self._resend_ns):
+            old = (rows["ts"] < since) & (rows["action"] != codes.CANCEL)
             if old.any():
                 self._reject(rows[old], codes.EXPIRED_SIGNAL)
             if old.all():

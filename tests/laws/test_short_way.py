@@ -7,9 +7,32 @@ from hypothesis import strategies as st
 
 from backtest.check import Subject
 from engine.config import Risk, VenueModel
+from engine.kernel import codes
+from engine.kernel.events import Bar, Report
+from engine.kernel.signals import Ctx
+from engine.kernel.strategy import Strategy
+from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape
 from strategies import Momentum
 from tests.laws.world import MINUTE, RISKS, VENUES, Fuzz, decode, stage
+
+
+class Restless(Strategy):
+    """Cancels what is acknowledged and orders anew what is cancelled: more rounds than a timestamp has."""
+
+    n: int
+
+    def on_bar(self, bar: Bar, ctx: Ctx) -> None:
+        self.n += 1
+        if self.n == 2:
+            ctx.buy(1.0, bar.close * 0.5)
+
+    def on_report(self, report: Report, ctx: Ctx) -> None:
+        if report.code == codes.ACK:
+            ctx.cancel(report.order_id)
+        elif report.code == codes.CANCELLED:
+            ctx.buy(1.0, 10.0)
+
 
 LONE = st.builds(decode, st.binary(min_size=12, max_size=900), st.just(1), st.sampled_from([0, MINUTE, MINUTE // 2]))
 
@@ -45,10 +68,13 @@ def test_whatever_happens(
     both_ways(subject, sample_ns, cap, tuple(cuts))
 
 
+def test_what_is_left_for_the_next_timestamp_waits_for_it() -> None:
+    """Nothing is open at the venue meanwhile, and the outbox is not empty."""
+    both_ways(stage([Restless()], synthetic_tape(40, 1, seed=7)))
+
+
 @pytest.mark.parametrize("drawdown", [np.inf, 0.02])
 def test_a_long_run(drawdown: float) -> None:
-    from engine.store.synthetic import synthetic_tape
-
     risk = Risk(drawdown=drawdown, breach={"drawdown": "flatten"})
     subject = stage([Momentum(fast=3, slow=9, short=True)], synthetic_tape(20_000, 1, seed=7), risk, VenueModel(), 1e4)
     assert both_ways(subject) == 20_000 and len(subject.whole.orders) > 100

@@ -21,7 +21,7 @@ from engine.live.redis_wire import Connection, connect
 
 Events = np.ndarray[Any, Any]
 UNANSWERED = 512  # messages that Redis has not confirmed
-HEARTBEAT_S, NAP_S = 1.0, 0.0005
+HEARTBEAT_S, NAP_S = 1.0, 0.001  # uvloop counts in milliseconds: of half a one it makes no sleep at all
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ reports come back over NATS. An order is caused by one quote in `every`. `tick_t
 in the event to the order's receipt at the service. `inside_us`: from the first byte of a drain to the hand-over.
 `lost`: events that were published and are neither on the journal nor set aside by the gate. `rss_mb`: of the engine
 after a warm-up and at the end. `gc_ms`: the most that Python's collector took between two looks, a second apart, once
-warm; no single pause was longer. The last line is one JSON object.
+warm; no single pause was longer. With `--spin` the engine has the last processor for itself, all others share the rest.
+The last line is one JSON object.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,20 @@ from engine.kernel.signals import Ctx
 from engine.kernel.strategy import Strategy, param
 
 TANDEM = (sys.executable, "-m", "engine.app")
+ALL = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+
+
+@contextlib.contextmanager
+def on(processors: set[int]) -> Iterator[None]:
+    """Who is started within may use these."""
+    before = os.sched_getaffinity(0) if ALL else ALL
+    if ALL:
+        os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        if ALL:
+            os.sched_setaffinity(0, before)
 
 
 class Echo(Strategy):
@@ -100,8 +117,10 @@ def measure(said: argparse.Namespace, folder: Path, redis: str, nats: str) -> di
     words = ["mode=live", f"strategy={__file__}:Echo", f"strategy.every={said.every}", "trading=live", "data=ticks",
              f"feed.url={redis}", f"nats.url={nats}", f"execution.address=127.0.0.1:{port}", "cash=1e9",
              f"journal={folder / 'journals'}", "admin.port=0", "track=false", f"sync_ms={said.sync_ms}"]  # fmt: skip
+    own = [f"spin_cpu={max(ALL)}"] if said.spin else []
     with log.open("wb") as out:
-        engine = subprocess.Popen([*TANDEM, *words], stdout=out, stderr=out)
+        with on(ALL):
+            engine = subprocess.Popen([*TANDEM, *words, *own], stdout=out, stderr=out)
         while "Data" not in log.read_text() and engine.poll() is None:
             time.sleep(0.1)
         publisher = subprocess.Popen([*TANDEM, "mode=publish", "data=ticks", f"url={redis}", f"rate={said.rate}",
@@ -162,7 +181,8 @@ def run(said: argparse.Namespace) -> dict[str, Any]:
     """One run on servers of its own."""
     from engine.live import servers
 
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    others = ALL - {max(ALL)} if said.spin else ALL
+    with on(others), tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         with servers.redis_server(folder / "redis") as redis, servers.nats_server(folder / "nats") as nats:
             return measure(said, folder, redis.url, nats.url)
@@ -176,6 +196,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--encoding", default="raw")
     parser.add_argument("--sync-ms", default="0", help="as in mode=live")
+    parser.add_argument("--spin", action="store_true")
     said = parser.parse_args()
     found = run(said)
     print(json.dumps({"case": "engine", **vars(said), **found, "cores": os.cpu_count()}))

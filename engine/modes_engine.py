@@ -47,8 +47,7 @@ class Live(Settings):
     sync_ms: float = setting(0.0, "0: orders are on the disk before they are sent; n: the disk may lag n ms", ge=0)
     snapshot_every: int = setting(1_000_000, "events between two snapshots (0: only at the end)", ge=0)
     timer_ms: int = setting(0, "between two TIMER events (0: none)", ge=0)
-    spin_cpu: int | None = setting(None, "number of a processor that the engine keeps to and never lets sleep, so that "
-                                         "orders leave sooner (null: none)", ge=0)  # fmt: skip
+    spin_cpu: int | None = setting(None, "processor that the engine keeps to and never lets sleep (null: none)", ge=0)
     on_stop: Literal["cancel", "keep"] = setting("cancel", "what becomes of working orders at the end")
     feed: Feed = setting(Feed, "market data")
     nats: Nats = setting(Nats, "reports in, signals and refusals out")

@@ -90,23 +90,24 @@ class Session:
             journal.events(events)
         self._tape.value, self._index.value = events.ctypes.data, 0
         self._length.value, self._closing.value = count, closing
-        orders, refused, parts = NO_ORDERS, NO_REFUSALS, 0
+        orders, refused = NO_ORDERS, NO_REFUSALS
         while True:
             self.run(self._address)
-            if self._orders_n.value or self._refusals_n.value:
-                found = copied(self._orders[: self._orders_n.value]), copied(self._refusals[: self._refusals_n.value])
-                orders = together([orders, found[0]], Order.dtype) if parts else found[0]
-                refused = together([refused, found[1]], Refusal.dtype) if parts else found[1]
-                parts += 1
-                self._orders_n.value = self._refusals_n.value = 0
+            if n := self._orders_n.value:
+                found = copied(self._orders[:n])
+                orders = together([orders, found], Order.dtype) if len(orders) else found
+                self._orders_n.value = 0
+            if n := self._refusals_n.value:
+                found = copied(self._refusals[:n])
+                refused = together([refused, found], Refusal.dtype) if len(refused) else found
+                self._refusals_n.value = 0
             if self._status.value != codes.DRAIN:
                 break
         self.refused = refused
-        if journal is not None and parts:
-            if len(refused):
-                journal.refusals(refused)
-            if len(orders):
-                journal.orders(orders)
+        if journal is not None:
+            for told, rows in ((journal.refusals, refused), (journal.orders, orders)):
+                if len(rows):
+                    told(rows)
         if self._faulted.value != faulted:
             k = self.machine.kernel
             known = {strategy for strategy, _ in self.faults}

@@ -108,13 +108,13 @@ class GrpcVenue:
         self.connected = False
 
     def send(self, orders: Orders) -> None:
-        """Hand orders over; never blocks."""
+        """Hand orders over, their memory with them; never blocks."""
         if not len(orders):
             return
         if self.fenced or self._looks or not self._allowed():
             self._reject(orders, codes.NOT_ALLOWED)
             return
-        self._pending.append(orders.copy())
+        self._pending.append(orders)
         self._more.set()
 
     def drain(self) -> Events:

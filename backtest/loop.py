@@ -223,7 +223,7 @@ def alone(lp: Loop, k: Kernel, ctx: Ctx, v: Venue, tape: int, at: int, last: int
             wish(k, ctx, slot)
         v.ts = ts
         equity, cash, gross = k.cash + k.value, k.cash, k.gross
-        if not k.floor <= equity <= k.peak and watch_losses(k):
+        if (k.breach != codes.REFUSE or not k.floor <= equity <= k.peak) and watch_losses(k):
             settle(k)
         if recv >= next_sample:
             point(curve + n * 32, recv, equity, cash, gross)

@@ -83,6 +83,7 @@ def requeue(v: Venue, ev: Event, o: VenueOrder) -> bool:
         requeue_by_model(v, o, better, volume)
     else:  # without a branch, as the next quote may be anywhere
         o.ahead = min(o.ahead, volume if abs(better) <= SAME * price else 0.0 if better > 0.0 else math.inf)
+        o.shown = volume if abs(better) <= SAME * price else o.shown  # a book tells what differs from it
     return (price - other) * side >= -SAME * other
 
 

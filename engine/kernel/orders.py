@@ -205,9 +205,8 @@ def ask_replace(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float, li
         return False
     transition(k, o, ASK_REPLACE)
     o.asked = qty
-    if qty > o.qty:
-        count_working(k, o, more_asked(o))
-        recommit(k, o.instrument)
+    count_working(k, o, more_asked(o))
+    recommit(k, o.instrument)  # at the present price, also when it only moves
     write_out(k, o, codes.REPLACE, life_ms)
     if k.halt == codes.RUNNING:
         out = order_at(address_of(outbox(k, k.orders_out - 1)))
@@ -224,7 +223,7 @@ def replaced(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float) -> No
         if not same:
             count_working(k, o, qty - o.qty)
             o.qty = qty
-            recommit(k, o.instrument)
+        recommit(k, o.instrument)
         o.price = price
         o.stop = stop
     else:

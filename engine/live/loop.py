@@ -23,8 +23,8 @@ def keep_to(cpu: int) -> None:
 def run(main: Callable[[asyncio.Event], Awaitable[int]], spin_cpu: int | None = None) -> int:
     """Run `main(stop)` to its end; `stop` is set when somebody wants that.
 
-    `spin_cpu`: the processor to which the process is bound, and which it never lets sleep: to wake one takes longer
-    than most of what a turn of the loop has to do. Raises ConfigError.
+    `spin_cpu`: the processor it keeps to and never lets sleep: to wake one takes longer than most turns do. Threads
+    keep to it, too, so a slow disk takes longer. Raises ConfigError.
     """
     if spin_cpu is not None:
         keep_to(spin_cpu)

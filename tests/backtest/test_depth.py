@@ -350,3 +350,11 @@ def test_without_depth_there_are_no_levels() -> None:
     what = seen([q(10.00, 5, 10.02, 4)], lambda c: (c.level_price(B, 0), c.level_volume(S, 0), c.volume_at(B, 10.0),
                                                     c.volume_of(B, 3), c.imbalance_of(2), c.stale))  # fmt: skip
     assert what == [(0, 0, 0, 0, 0, False)]
+
+
+@pytest.mark.parametrize("queue", ["back", "front", "power"])
+def test_a_book_takes_back_what_a_quote_has_told(queue: str) -> None:
+    """Joined while the book was unknown, an order stands behind what a quote shows, until a book has nothing there."""
+    items = [BOOK, GAP, q(10.00, 5, 10.02, 4), q(9.98, 7, 10.02, 4),
+             snapshot((B, 10.00, 5), (B, 9.97, 5), (S, 10.02, 4)), t(9.98, 3, -1)]  # fmt: skip
+    assert play(items, {1: buy(1, 9.98)}, queue=queue) == [("fill", 5.0, 1, 9.98)]

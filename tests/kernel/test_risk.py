@@ -256,3 +256,19 @@ def test_a_drawdown_after_a_daily_loss_is_seen() -> None:
     assert desk.reasons() == ["drawdown"]
     desk.wish(buy(1), price=100.0, after=DAY)
     assert desk.reasons() == ["drawdown"]
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_an_order_that_only_moves_counts_at_the_present_price(confirmed: bool) -> None:
+    """Limits on exposure see what it may come to now, not when it was sent."""
+    desk = Desk({"gross": 2_500.0})
+    (order,) = desk.wish(buy(10, 90.0))
+    desk.report(order, codes.ACK)
+    assert desk.k.extra == 1_000.0
+    (order,) = desk.wish(lambda ctx: ctx.replace(order["id"], 10, 120.0), price=140.0)
+    assert desk.k.extra == 1_400.0
+    desk.bar(160.0)
+    if confirmed:
+        desk.report(order, codes.REPLACED, 10, 120.0)
+        assert desk.k.extra == 1_600.0
+    assert not desk.wish(buy(12), i=1) and desk.refused()[0][0] == "gross_exposure"

@@ -1,5 +1,8 @@
 """The short way of bars (`loop.alone`) is the long one, byte for byte: outputs, kernel and venue."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +17,7 @@ from engine.kernel.strategy import Strategy
 from engine.store.synthetic import synthetic_tape
 from engine.store.tape import Tape
 from strategies import Momentum
-from tests.laws.world import MINUTE, RISKS, VENUES, Fuzz, decode, stage
+from tests.laws.world import MINUTE, RISKS, SIZES, VENUES, Fuzz, decode, stage
 
 
 class Restless(Strategy):
@@ -32,6 +35,23 @@ class Restless(Strategy):
             ctx.cancel(report.order_id)
         elif report.code == codes.CANCELLED:
             ctx.buy(1.0, 10.0)
+
+
+class Flood(Strategy):
+    """Fills the table of orders, then breaks a limit by a replace: the exit that this asks for finds no room."""
+
+    n: int
+    first: int
+
+    def on_bar(self, bar: Bar, ctx: Ctx) -> None:
+        self.n += 1
+        if self.n == 3:
+            ctx.target(-5.0)
+        if self.n % 7 == 0:
+            self.first = ctx.buy(1.0, 1.0)
+            for i in range(15):
+                ctx.buy(1.0, 1.0 + 0.01 * i)
+            ctx.replace(self.first, 1000.0, 2.0)
 
 
 LONE = st.builds(decode, st.binary(min_size=12, max_size=900), st.just(1), st.sampled_from([0, MINUTE, MINUTE // 2]))
@@ -71,6 +91,15 @@ def test_whatever_happens(
 def test_what_is_left_for_the_next_timestamp_waits_for_it() -> None:
     """Nothing is open at the venue meanwhile, and the outbox is not empty."""
     both_ways(stage([Restless()], synthetic_tape(40, 1, seed=7)))
+
+
+def test_an_exit_that_finds_no_room_is_still_owed() -> None:
+    """Without a report or a signal in between: only the end of the timestamp asks again."""
+    risk = Risk(order_qty=500.0, breach={"order_qty": "flatten"}, leverage=math.inf)
+    subject = stage([Flood()], synthetic_tape(40, 1, seed=7), risk, cash=1e7, sizes=replace(SIZES, orders=16))
+    both_ways(subject)
+    subject.driver()
+    assert codes.OPEN_ORDERS in subject.whole.refusals["reason"]
 
 
 @pytest.mark.parametrize("drawdown", [np.inf, 0.02])

@@ -297,7 +297,8 @@ QUICK: dict[str, dict[str, Any]] = {  # so that they trade soon
 
 
 def stage(
-    strategies: list[Strategy], tape: Tape, risk: Risk | None = None, venue: VenueModel | None = None, cash: float = 1e5
-) -> Subject:
+    strategies: list[Strategy], tape: Tape, risk: Risk | None = None, venue: VenueModel | None = None,
+    cash: float = 1e5, sizes: Sizes = SIZES,
+) -> Subject:  # fmt: skip
     """Strategies on a tape of ours, run once."""
-    return Subject(Prepared(strategies, tape, cash, risk or Risk(), venue or VenueModel(), True, SIZES, "raise", None))
+    return Subject(Prepared(strategies, tape, cash, risk or Risk(), venue or VenueModel(), True, sizes, "raise", None))

@@ -83,7 +83,8 @@ def requeue(v: Venue, ev: Event, o: VenueOrder) -> bool:
         requeue_by_model(v, o, better, volume)
     else:  # without a branch, as the next quote may be anywhere
         o.ahead = min(o.ahead, volume if abs(better) <= SAME * price else 0.0 if better > 0.0 else math.inf)
-        o.shown = volume if abs(better) <= SAME * price else o.shown  # a book tells what differs from it
+        if v.depth_at != 0 and abs(better) <= SAME * price:
+            o.shown = volume  # a book tells what differs from it
     return (price - other) * side >= -SAME * other
 
 

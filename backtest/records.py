@@ -24,7 +24,7 @@ class VenueOrder(Record):
     price: F8  # of a trailing stop its distance
     stop: F8
     ahead: F8  # volume before it in the queue at its price, units
-    shown: F8  # volume of its level as it was last told, 0 = unknown
+    shown: F8  # volume of its level as it was last told, 0 = unknown; of use with a queue model or with depth
     traded: F8  # at its price since then
     instrument: U4
     strategy: U2

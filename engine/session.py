@@ -93,14 +93,11 @@ class Session:
         orders, refused = NO_ORDERS, NO_REFUSALS
         while True:
             self.run(self._address)
-            if n := self._orders_n.value:
-                found = copied(self._orders[:n])
-                orders = together([orders, found], Order.dtype) if len(orders) else found
-                self._orders_n.value = 0
-            if n := self._refusals_n.value:
-                found = copied(self._refusals[:n])
-                refused = together([refused, found], Refusal.dtype) if len(refused) else found
-                self._refusals_n.value = 0
+            if len(found := self._orders[: self._orders_n.value]):
+                orders = together([orders, found], Order.dtype) if len(orders) else copied(found)
+            if len(found := self._refusals[: self._refusals_n.value]):
+                refused = together([refused, found], Refusal.dtype) if len(refused) else copied(found)
+            self._orders_n.value = self._refusals_n.value = 0
             if self._status.value != codes.DRAIN:
                 break
         self.refused = refused

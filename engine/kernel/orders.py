@@ -206,7 +206,8 @@ def ask_replace(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float, li
     transition(k, o, ASK_REPLACE)
     o.asked = qty
     count_working(k, o, more_asked(o))
-    recommit(k, o.instrument)  # at the present price, also when it only moves
+    if o.qty != qty or k.instruments > 1:  # orders for others are checked against what this one comes to now
+        recommit(k, o.instrument)
     write_out(k, o, codes.REPLACE, life_ms)
     if k.halt == codes.RUNNING:
         out = order_at(address_of(outbox(k, k.orders_out - 1)))
@@ -220,10 +221,10 @@ def replaced(k: Kernel, o: OpenOrder, qty: int, price: float, stop: float) -> No
     """The venue confirmed a replace."""
     same = qty == o.qty and more_asked(o) == 0
     if transition(k, o, REPLACED):
-        if not same:
-            count_working(k, o, qty - o.qty)
-            o.qty = qty
-        recommit(k, o.instrument)
+        count_working(k, o, qty - o.qty)
+        o.qty = qty
+        if not same or k.instruments > 1:
+            recommit(k, o.instrument)
         o.price = price
         o.stop = stop
     else:

@@ -4,10 +4,13 @@ One table decides what the terminal, the report and the tracker call a figure an
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from engine.kernel import codes
 
 PERCENT, NUMBER, MONEY, COUNT, DAYS, BPS, SECONDS = "percent", "number", "money", "count", "days", "bps", "seconds"
 
@@ -146,6 +149,21 @@ def table(metrics: Mapping[str, float]) -> str:
     return "\n".join(
         f"{a:<{wide[0]}}  {b:>{wide[1]}}    {c:<{wide[2]}}  {d:>{wide[3]}}" for a, b, c, d in rows
     )  # fmt: skip
+
+
+def remarks(result: Any) -> list[str]:
+    """What a reader of the figures must know besides: why nothing was traded, or what makes them mean nothing."""
+    found, (ts, equity, _) = list[str](), result.curve
+    reasons = Counter(codes.NAMES["reason"][int(code)] for code in result.refused_rows["reason"].tolist())
+    if reasons:
+        found.append("Refused: " + ", ".join(f"{count:,} {word}" for word, count in reasons.most_common(3)))
+    elif not len(result.raw["orders"]):
+        lots = ", ".join(sorted({f"{i.lot:g}" for i in result.tape.instruments}))
+        found.append(f"No order was sent: the strategy asked for none, or for less than a lot ({lots}) each time.")
+    if (below := equity < 0.0).any():
+        at = np.datetime64(int(ts[below.argmax()]), "ns").astype("datetime64[s]")
+        found.append(f"Equity fell below zero at {at}: no figure means anything after that; see risk.leverage.")
+    return found
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

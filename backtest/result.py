@@ -16,7 +16,7 @@ import numpy as np
 
 from backtest import frames
 from backtest.drive import has_ticks
-from backtest.figures import LABELS, flat, label_of, note, strategies_of, table
+from backtest.figures import LABELS, flat, label_of, note, remarks, strategies_of, table
 from backtest.history import History, buy_and_hold, scan, scan_ticks
 from backtest.metrics import Floats, Ints, Periods, curve_metrics, period_ends, periodic
 from backtest.quality import Executions, Profit, executions, profit, quality_metrics
@@ -238,7 +238,8 @@ class Result:
         names = self.instruments
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         money = f", money in {self.tape.instruments[0].currency}" if self.tape.instruments else ""  # one in all: plan
-        return f"{self.label} on {self.tape.name} ({shown})\n{first} to {last}{money}\n\n{table(self.metrics)}"
+        head = f"{self.label} on {self.tape.name} ({shown})\n{first} to {last}{money}"
+        return "\n".join([f"{head}\n\n{table(self.metrics)}", *remarks(self)])
 
     __repr__ = summary
 
@@ -297,7 +298,8 @@ class Result:
         """By which the ledger knows this run: what it ran, and on which data."""
         from engine import ledger
 
-        content = config_hash({"config": self.config, "code": _text(self.identity.get("strategies", ""))})
+        ran = {key: value for key, value in self.config.items() if key != "name"}  # a label makes no other trial
+        content = config_hash({"config": ran, "code": _text(self.identity.get("strategies", ""))})
         return ledger.tags(self.kind, self.tape, content, self.strategies)
 
     def track(self, *, experiment: str = "tandem", name: str | None = None, tracking_uri: str | None = None,

@@ -38,7 +38,7 @@ SKILL, OPEN, LUCK = "unlikely to be luck", "may well be luck", "most likely luck
 # What a figure beyond its bound says.
 WHY = {names.DSR: "its Sharpe ratio is not surely above what luck gives",
        names.SPA: "lanes without any edge do as well",
-       names.PBO: "what is best in one half of the time is not in the other",
+       names.PBO: "what is best in one half of the time is too often not in the other",
        names.OOS_SHARPE: "it earned nothing where the choice was tested"}  # fmt: skip
 
 

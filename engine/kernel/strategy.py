@@ -102,6 +102,10 @@ class Strategy(Record):
                 )
         for name, value in vars(cls).items():
             declared = name in cls.fields or (name in _hints(cls) and "ClassVar" not in str(_hints(cls)[name]))
+            if isinstance(value, Record) and not name.startswith("_"):
+                kind = type(value).__name__
+                raise StrategyError(f"{declared_at(cls)}{cls.__qualname__}.{name}: state is declared, not made; write "
+                                    f"`{name}: {kind}` instead of `{name} = {kind}()`.")  # fmt: skip
             if (
                 declared
                 and not name.startswith("_")

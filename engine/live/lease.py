@@ -112,8 +112,8 @@ class Lease:
             await connection.close()
             holder, rest = what.decode(), f"for another {left / 1000:.1f} s"
             if key.decode() == keys[0]:
-                raise WireError(f"engine {self.engine} runs already: {holder} holds its lease {rest}. Stop it, or give "
-                                "this one another id.")  # fmt: skip
+                raise WireError(f"engine {self.engine} runs already: {holder} holds its lease {rest}. Stop it, wait "
+                                "if it has crashed, or give this one another id.")  # fmt: skip
             raise WireError(f"account {self.account} is traded already: engine {holder} holds its lease {rest}. Two on "
                             "one account would take each other's orders and positions for their own. Stop that one, or "
                             "give this one another account; trading=observation may run beside it.")  # fmt: skip

@@ -112,7 +112,12 @@ def parse_times(series: "pl.Series", where: str, style: str | None, lenient: boo
     import polars as pl
 
     text = series.str.strip_chars()
-    if style is None and bool(text.drop_nulls().str.contains(r"^(\d{10}|\d{13}|\d{16}|\d{19})$").all()):
+    said = text.drop_nulls()
+    slashed = style is None and len(said) and bool(said.str.contains(r"^\d\d?[/-]\d\d?[/-]\d{4}").all())
+    if slashed and not bool((said.str.extract(r"^(\d+)").cast(pl.Int64) > 12).any()):  # else it is a day for sure
+        raise DataError(f"{where}: {said[0]!r} in column {series.name!r} may be day/month or month/day; say which: "
+                        "time_format='%d/%m/%Y' or '%m/%d/%Y', and more for times of day.")  # fmt: skip
+    if style is None and bool(said.str.contains(r"^(\d{10}|\d{13}|\d{16}|\d{19})$").all()):
         return text.cast(pl.Int64)
     best: pl.Series | None = None
     for kind, form in [(None, style)] if style else STYLES:

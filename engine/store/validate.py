@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHOWN, KEPT = 10, 1000
 SLACK = 1e-9  # relative; adjusted prices carry float noise
 Column = np.ndarray[Any, Any]
+SORT_CURE = "Rows that are not in order of time: import with sort=True (sort=true on the command line)."
 ROWS_CURE = "Correct the source, or import with on_error='quarantine' (bad rows are set aside) or 'keep'."
 PRICES = ("open", "high", "low", "close")
 
@@ -69,6 +70,8 @@ class Findings:
             shown = "\n  ".join(self.lines[:SHOWN])
             more = f"\n  … and {self.count - SHOWN} more" if self.count > SHOWN else ""
             cures = list(self.cures)
+            if ORDER[2].partition(":")[0] in self.kinds:
+                cures.append(SORT_CURE)
             if self.count > sum(self.cures.values()):
                 cures.append(ROWS_CURE)
             raise ValidationError(

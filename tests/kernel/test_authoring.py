@@ -185,6 +185,11 @@ WRONG_CLASS = {
     "an array without a length": ("x: Array[float]\ndef on_bar(self, bar, ctx): pass", "Array[float, 100]"),
     "an unknown type": ("x: 'Meen'\ndef on_bar(self, bar, ctx): pass", "Meen"),
     "state with a value": ("x: int = 3\ndef on_bar(self, bar, ctx): pass", "param(3)", "on_start"),
+    "an indicator that is made": (
+        "x = Mean()\ndef on_bar(self, bar, ctx): pass",
+        "S.x",
+        "`x: Mean` instead of `x = Mean()`",
+    ),
     "a parameter's default overwritten": (
         "library: 'ClassVar[str]' = 'x.so'\nuniverse = 3\nfast: int = 5\n",
         "param(5)",

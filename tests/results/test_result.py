@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from backtest.figures import FIGURES
-from backtest.result import FRAMES
+from backtest.result import FRAMES, Result
 from engine.errors import DataError
 
 
@@ -42,6 +42,27 @@ def test_frames_fit_each_other(result: Any) -> None:
     assert result.orders["status"].unique().to_list() == ["filled"]
     assert (result.orders["filled"] == result.orders["qty"]).all()
     assert result.refusals["reason"].unique().to_list() == ["daily_loss"]
+
+
+def test_the_summary_says_why_nothing_was_traded(result: Any, book: Any) -> None:
+    count = int(result.metrics["refusals"])
+    assert result.summary().endswith(f"\nRefused: {count:,} daily_loss")
+    assert (
+        "No order was sent: the strategy asked for none, or for less than a lot (1)"
+        in book["run"](book["tape"]([[10.0]]), []).summary()
+    )
+
+
+def test_a_ruined_account_is_told(book: Any) -> None:
+    ruined = book["run"](book["tape"]([[10.0], [10.0], [500.0], [400.0]]), [book["fill"](0, 0, -100, 10.0)])
+    assert "Equity fell below zero at" in ruined.summary()
+
+
+def test_another_label_is_no_other_trial(result: Any) -> None:
+    tags = result.tags
+    again = Result(*result.raw.values(), result.tape, result.strategies, result.start_equity,
+                   {**result.config, "name": "another"}, result.identity)  # fmt: skip
+    assert again.tags == tags
 
 
 def test_benchmark_is_equal_weight_buy_and_hold(result: Any) -> None:

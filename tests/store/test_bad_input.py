@@ -64,6 +64,29 @@ def test_a_bad_row_is_named_set_aside_or_kept(places: Path, change: dict[str, tu
         assert len(open_tape("kept")) == 6
 
 
+@pytest.mark.parametrize("days", [["01/02/2024", "01/03/2024"], ["1-2-2024 09:30", "1-3-2024 09:30"]])
+def test_whether_day_or_month_comes_first_is_not_guessed(places: Path, days: list[str]) -> None:
+    frame = rows().head(2).with_columns(ts=pl.Series(days))
+    with pytest.raises(DataError, match=r"may be day/month or month/day; say which: time_format='%d/%m/%Y'"):
+        import_bars({"X": frame}, "x")
+    style = "%m/%d/%Y" if "/" in days[0] else "%m-%d-%Y %H:%M"
+    import_bars({"X": frame}, "x", time_format=style, label="end")
+    assert str(np.datetime64(int(open_tape("x").events["ts"][0]), "ns"))[:10] in ("2024-01-02", "2024-01-03")
+
+
+def test_days_beyond_twelve_tell_which_comes_first(places: Path) -> None:
+    import_bars({"X": rows().head(2).with_columns(ts=pl.Series(["11/01/2024", "15/01/2024"]))}, "x", label="end")
+    assert len(open_tape("x").events) == 2
+
+
+def test_rows_that_are_not_sorted_can_be(places: Path) -> None:
+    frame = rows().reverse()
+    with pytest.raises(ValidationError, match="sort=True"):
+        import_bars({"X": frame}, "x")
+    import_bars({"X": frame}, "x", sort=True)
+    assert len(open_tape("x").events) == 6
+
+
 def test_repeated_times_are_kept_in_order(places: Path) -> None:
     import_bars({"X": rows(ts=(3, T.format(0)), close=(3, "10.5"))}, "x", on_error="keep")
     events = open_tape("x").events

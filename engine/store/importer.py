@@ -4,6 +4,8 @@ Law 1: an import completes or leaves nothing, whatever stops it.
 Law 2: a dataset that exists is never touched, but with overwrite=True, and then only by a complete new one.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +109,11 @@ def summary(where: Path) -> str:
     names = ", ".join(i.name + steps.format(i.tick, i.lot) for i in infos[:8]) + (", …" if len(infos) > 8 else "")
     total = sum(rows.values()) if isinstance(rows, dict) else rows
     lines = [("Rows", f"{total:,} of {_many(len(infos), 'instrument')}: {names}")]
+    stems = Counter(match[1] for i in infos if (match := re.match(r"(.+?)[-_. ]?\d{4}[-_]?\d\d([-_]?\d\d)?$", i.name)))
+    for stem, count in stems.most_common(1):
+        if count > 1 and not ticks:
+            lines.append(("Parts", f"{count} of them are {stem} with a date: files of one instrument are imported as "
+                                   f"{{{stem!r}: [file, …]}} in Python"))  # fmt: skip
     if ticks:
         kinds: dict[str, int] = {}
         for key, count in rows.items():

@@ -180,6 +180,13 @@ def test_the_summary_of_an_import(places: Path) -> None:
     ]
 
 
+def test_files_of_one_instrument_are_seen_when_they_become_several(places: Path) -> None:
+    months = {f"BTC-1h-2023-0{n}": rows() for n in (1, 2, 3)}
+    text = summary(import_bars(months, "parts"))
+    assert "3 of them are BTC-1h with a date: files of one instrument are imported as {'BTC-1h': [file, …]}" in text
+    assert "Parts" not in summary(import_bars({"BTC": rows(), "ES2024": rows()}, "whole"))
+
+
 def test_splits_and_dividends_that_nobody_reads_are_told(places: Path) -> None:
     """The columns of Yahoo's files: whether their prices are adjusted is known to the caller alone."""
     frame = days_of([date(2024, 3, d) for d in (4, 5, 6)])

@@ -1,5 +1,6 @@
 """mode=backtest: one strategy on history, its results on disk, then in the tracker."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -70,13 +71,21 @@ def run_backtest(settings: Backtest, dump: Dump, checked: Callable[[Any], None] 
     with _helper(settings) as helper:  # not before all settings have proved right: it takes seconds to end
         result = prepared.run()
         checked(result)
-        print(result.summary(), flush=True)
+        say(result.summary())
         if settings.track and (said := judge(result, settings.tracking.experiment, settings.tracking.uri, helper)).many:
-            print(f"\n{fill(said.text, 100)}", flush=True)
+            say(f"\n{fill(said.text, 100)}")
         where = _write(result, settings, dump) if settings.report else None
         if where:
-            print(f"\nReport   {where / 'report.html'}", flush=True)
+            say(f"\nReport   {where / 'report.html'}")
         return _track(result, settings, where, helper, tags or {}) if settings.track else 0
+
+
+def say(text: str) -> None:
+    """Print; whoever reads us may go away (`| head`): what is still to be written is written all the same."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _helper(settings: Backtest) -> Any:

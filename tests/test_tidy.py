@@ -20,7 +20,7 @@ BELOW_HARNESSES = ("engine/kernel", "engine/store", "engine/errors.py", "engine/
                    "engine/journal.py", "engine/session.py", "engine/replay.py", "engine/tracking.py",
                    "engine/promote.py")  # fmt: skip
 
-LINES_IN_ALL = 36_928
+LINES_IN_ALL = 36_937
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION, COLUMNS = 350, 70, 120
 
 # Words that have one meaning here and another name there; only names that we define are looked at.

@@ -370,6 +370,14 @@ def test_a_tracked_run(process: Any, place: Path) -> None:
     assert {"report.html", "report.png", "config.yaml"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
 
 
+def test_a_reader_that_goes_away_loses_nothing(process: Callable[..., Any], place: Path) -> None:
+    with process("mode=backtest", "track=false", "name=left") as child:
+        child.stdout.close()
+        assert child.wait(timeout=120) == 0, child.stderr.read()
+    (where,) = (place / "outputs").glob("*-left")
+    assert (where / "report.html").exists() and (where / "fills.parquet").exists()
+
+
 def test_header(tandem: Tandem, place: Path) -> None:
     said = tandem("mode=header", "strategy=ideas.py:Breakout")
     assert said.code == 0 and "#pragma once" in said.out and "length" in said.out
